@@ -1,0 +1,373 @@
+"""All that travels: Request, Response, Outcome, and the Stream that carries a body.
+
+Headers are raw: (name, value) pairs in bytes as they came, in order, case and duplicates kept.
+Look-ups ignore case. A body is bytes or a Stream.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Protocol
+
+import orjson
+
+from .errors import BodyTooLarge, ProxyError
+
+if TYPE_CHECKING:
+    from .apis import Api
+    from .chain import BodyFilter
+
+log = logging.getLogger("remora")
+
+Headers = list[tuple[bytes, bytes]]
+
+HIGH_WATER = 64 * 1024
+"""Bytes a Stream holds before it pauses its source: one socket buffer's worth."""
+
+
+def header(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> bytes | None:
+    """First value of `name` (given in lower case), or None."""
+    size = len(name)
+    for key, value in headers:
+        if len(key) == size and key.lower() == name:
+            return value
+    return None
+
+
+class Source(Protocol):
+    """Where a Stream's bytes come from; told to hold, to go on, or to give up."""
+
+    def pause(self) -> None: ...
+    def resume(self) -> None: ...
+    def abort(self) -> None: ...
+
+
+class Sink(Protocol):
+    """Where a Stream's bytes go, each the moment it arrives."""
+
+    def write(self, chunk: bytes) -> None: ...
+    def end(self, trailers: Headers) -> None: ...
+    def fail(self, error: Exception) -> None: ...
+
+
+class Stream:
+    """A body on its way: one producer, one consumer, bounded in between.
+
+    The producer calls `feed`, then `end` or `fail`. The consumer either pulls (`await read()`)
+    or attaches a sink (`pipe`), which then gets every chunk in the producer's own call: no task
+    is woken per chunk (tests/bench: sse_relay).
+    """
+
+    __slots__ = ("_chunks", "_error", "_held", "_sink", "_size", "_source", "_waiter", "done",
+                 "trailers")  # fmt: skip
+
+    def __init__(self, source: Source | None = None) -> None:
+        self._source = source
+        self._chunks: list[bytes] = []
+        self._size = 0
+        self._sink: Sink | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._error: Exception | None = None
+        self._held = False
+        self.done = False
+        """The producer has said end or fail."""
+        self.trailers: Headers = []
+
+    # -- producer
+
+    def feed(self, chunk: bytes) -> None:
+        if self._sink is not None:
+            self._sink.write(chunk)
+            return
+        self._chunks.append(chunk)
+        self._size += len(chunk)
+        if self._size > HIGH_WATER:
+            self.pause()
+        self._wake()
+
+    def end(self, trailers: Headers | None = None) -> None:
+        if self.done:
+            return
+        self.done = True
+        if trailers:
+            self.trailers = trailers
+        if self._sink is not None:
+            self._sink.end(self.trailers)
+        self._wake()
+
+    def fail(self, error: Exception) -> None:
+        """The rest will never come. What was fed before is still delivered first."""
+        if self.done:
+            return
+        self.done = True
+        self._error = error
+        if self._sink is not None:
+            self._sink.fail(error)
+        self._wake()
+
+    # -- consumer
+
+    def pipe(self, sink: Sink) -> None:
+        """Hand over what has come, then everything else as it comes."""
+        self._sink = sink
+        chunks, self._chunks, self._size = self._chunks, [], 0
+        for chunk in chunks:
+            sink.write(chunk)
+        if self.done:
+            if self._error is not None:
+                sink.fail(self._error)
+            else:
+                sink.end(self.trailers)
+        else:
+            self.resume()
+
+    def take(self) -> bytes:
+        """What has come and was not read, without waiting; b"" when nothing has."""
+        chunks, self._chunks, self._size = self._chunks, [], 0
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    async def read(self) -> bytes:
+        """The next piece, or b"" at the end. Raises what the producer failed with."""
+        while not self._chunks:
+            if self.done:
+                if self._error is not None:
+                    raise self._error
+                return b""
+            self.resume()
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        return self.take()
+
+    async def read_all(self, max_bytes: int) -> bytes:
+        """The whole body. Raises BodyTooLarge over `max_bytes`, or what the producer failed with."""
+        parts: list[bytes] = []
+        size = 0
+        while piece := await self.read():
+            size += len(piece)
+            if size > max_bytes:
+                self.abort()
+                raise BodyTooLarge(f"the body is over {max_bytes} bytes")
+            parts.append(piece)
+        return b"".join(parts)
+
+    def pause(self) -> None:
+        if not self._held and not self.done and self._source is not None:
+            self._held = True
+            self._source.pause()
+
+    def resume(self) -> None:
+        if self._held and self._source is not None:
+            self._held = False
+            if not self.done:
+                self._source.resume()
+
+    def abort(self) -> None:
+        """The consumer wants no more. The source closes what it reads from."""
+        if not self.done and self._source is not None:
+            source, self._source = self._source, None
+            source.abort()
+
+    @property
+    def complete(self) -> bool:
+        """Everything has come and ended well; `take()` gives what was not read yet."""
+        return self.done and self._error is None
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+
+Body = bytes | Stream
+
+
+class Outcome:
+    """How an exchange ended, told once to every `on_end`. Times are loop seconds.
+
+    status: what the client got, 0 when the head was never sent. first_byte and last_byte: when
+    the answer's head left, and its end; None when they never did. cancelled: the client left.
+    error: what remora or the upstream failed with, also after the head.
+    """
+
+    __slots__ = ("bytes_sent", "cancelled", "error", "first_byte", "last_byte", "status")
+
+    def __init__(self) -> None:
+        self.status = 0
+        self.bytes_sent = 0
+        self.first_byte: float | None = None
+        self.last_byte: float | None = None
+        self.cancelled = False
+        self.error: ProxyError | None = None
+
+
+_UNPARSED: Any = object()
+
+
+class Request:
+    """One request on its way through the chain.
+
+    method, target: the client's bytes. headers: end-to-end ones only. body: bytes, or a Stream
+    that only one may consume. framed: the client sent Content-Length or Transfer-Encoding, so
+    that an empty body is still announced as it was. upgrade: the Upgrade field's value, or None.
+    """
+
+    __slots__ = (
+        "_api", "_ends", "_json", "body", "chunked", "client", "finished", "headers", "http10",
+        "interim", "label", "method", "outcome", "path", "received_at", "route_api", "scheme",
+        "sent_bytes", "target", "tenant", "upgrade", "want_continue",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        method: bytes,
+        target: bytes,
+        headers: Headers,
+        body: Body = b"",
+        *,
+        client: str = "",
+        scheme: str = "http",
+        received_at: float = 0.0,
+    ) -> None:
+        self.method = method
+        self.target = target
+        self.path = target.partition(b"?")[0]
+        self.headers = headers
+        self.body = body
+        self.client = client
+        """Address of whoever speaks to us, behind trusted proxies the one they name."""
+        self.scheme = scheme
+        self.received_at = received_at
+        self.chunked = False
+        """The client framed its body in chunks; the upstream gets it so, too."""
+        self.http10 = False
+        self.upgrade: bytes | None = None
+        self.want_continue: Callable[[], None] | None = None
+        """Sends 100 Continue; set while the client waits for it."""
+        self.interim: Callable[[int, bytes, Headers], None] | None = None
+        """Passes an upstream's 1xx answer to the client; None where nobody can take it."""
+        self.tenant: str | None = None
+        self.label = "other"
+        """Name of the route, for logs and metrics."""
+        self.route_api: Api | None = None
+        self.outcome = Outcome()
+        self.finished = False
+        self._ends: list[Callable[[Outcome], None]] | None = None
+        self._json: Any = _UNPARSED
+        self._api: Api | None = None
+
+    def header(self, name: bytes) -> bytes | None:
+        """First value of `name` (given in lower case), or None."""
+        return header(self.headers, name)
+
+    async def read(self, max_bytes: int = 16 * 1024 * 1024) -> bytes:
+        """The whole body, read into memory once. Raises BodyTooLarge."""
+        body = self.body
+        if not isinstance(body, bytes):
+            if self.want_continue is not None:
+                # The upstream will get a body that is here already: nothing is left to ask for.
+                self.want_continue()
+                self.want_continue = None
+                self.headers = [pair for pair in self.headers if pair[0].lower() != b"expect"]
+            body = self.body = await body.read_all(max_bytes)
+        if len(body) > max_bytes:
+            raise BodyTooLarge(f"the body is over {max_bytes} bytes")
+        return body
+
+    def json(self) -> Any:
+        """The body as JSON, parsed once; None where it is no JSON or was not read yet."""
+        if self._json is _UNPARSED:
+            try:
+                self._json = orjson.loads(self.body) if isinstance(self.body, bytes) else None
+            except orjson.JSONDecodeError:
+                self._json = None
+        return self._json
+
+    @property
+    def api(self) -> Api:
+        """The API this request speaks: the route's, or found from method, path and body."""
+        if self._api is None:
+            if self.route_api is not None:
+                self._api = self.route_api
+            else:
+                from .apis import recognise
+
+                self._api = recognise(self)
+        return self._api
+
+    def on_end(self, callback: Callable[[Outcome], None]) -> None:
+        """Run `callback` exactly once when the exchange has ended, the last added first."""
+        if self._ends is None:
+            self._ends = [callback]
+        else:
+            self._ends.append(callback)
+
+    def finish(self) -> None:
+        """Tell every `on_end`. A second call does nothing; one that raises stops no other."""
+        if self.finished:
+            return
+        self.finished = True
+        ends, self._ends = self._ends, None
+        while ends:
+            try:
+                ends.pop()(self.outcome)
+            except Exception:
+                log.exception("an on_end callback of route %s failed", self.label)
+
+    def fork(self, body: bytes | None = None) -> Request:
+        """A request of a layer's own: same target, headers, tenant and trace; own body and on_end.
+
+        The body must have been read (`await read()`) or be given.
+        """
+        if body is None:
+            if not isinstance(self.body, bytes):
+                raise TypeError("fork() needs a body in memory: await request.read() first")
+            body = self.body
+        twin = Request(
+            self.method, self.target, list(self.headers), body,
+            client=self.client, scheme=self.scheme, received_at=self.received_at,
+        )  # fmt: skip
+        twin.tenant = self.tenant
+        twin.label = self.label
+        twin.route_api = self.route_api
+        return twin
+
+
+class Tunnel(Protocol):
+    """The upstream's side of an upgraded connection: raw bytes, both ways."""
+
+    def open(self, sink: Sink) -> None: ...
+    def write(self, data: bytes) -> None: ...
+    def write_eof(self) -> None: ...
+    def pause(self) -> None: ...
+    def resume(self) -> None: ...
+    def abort(self) -> None: ...
+
+
+class Response:
+    """An answer on its way back.
+
+    headers: end-to-end ones only; `Content-Length` where the upstream sent it. body: bytes when
+    all of it is here, else a Stream. filters: applied to each chunk in order, by the pump.
+    tunnel: set for 101 alone, when both sides now speak another protocol.
+    """
+
+    __slots__ = ("body", "filters", "headers", "reason", "status", "trailers", "tunnel")
+
+    def __init__(
+        self, status: int, headers: Headers, body: Body = b"", reason: bytes = b""
+    ) -> None:
+        self.status = status
+        self.reason = reason
+        self.headers = headers
+        self.body = body
+        self.trailers: Headers = []
+        self.filters: list[BodyFilter] = []
+        self.tunnel: Tunnel | None = None
+
+    def header(self, name: bytes) -> bytes | None:
+        """First value of `name` (given in lower case), or None."""
+        return header(self.headers, name)
