@@ -38,8 +38,10 @@ class Env(Protocol):
 class RouteInfo(Protocol):
     """What a layer may know of the route it is bound to."""
 
-    name: str
-    upstream: str
+    @property
+    def name(self) -> str: ...
+    @property
+    def upstream(self) -> str: ...
 
 
 @runtime_checkable

@@ -110,5 +110,5 @@ class UpstreamTimeout(UpstreamError):
     code = "upstream_timeout"
 
 
-class ClientGone(Exception):  # noqa: N818
+class ClientGone(Exception):
     """The client left. Never rendered: there is nobody to read it."""

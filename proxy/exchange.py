@@ -60,8 +60,12 @@ class Stream:
     is woken per chunk (tests/bench: sse_relay).
     """
 
-    __slots__ = ("_chunks", "_error", "_held", "_sink", "_size", "_source", "_waiter", "done",
-                 "trailers")  # fmt: skip
+    # fmt: off
+    __slots__ = (
+        "_chunks", "_error", "_held", "_sink", "_size", "_source", "_waiter", "done",
+        "trailers",
+    )
+    # fmt: on
 
     def __init__(self, source: Source | None = None) -> None:
         self._source = source
@@ -144,7 +148,7 @@ class Stream:
         return self.take()
 
     async def read_all(self, max_bytes: int) -> bytes:
-        """The whole body. Raises BodyTooLarge over `max_bytes`, or what the producer failed with."""
+        """The whole body. Raises BodyTooLarge, or what the producer failed with."""
         parts: list[bytes] = []
         size = 0
         while piece := await self.read():
@@ -211,15 +215,17 @@ class Request:
     """One request on its way through the chain.
 
     method, target: the client's bytes. headers: end-to-end ones only. body: bytes, or a Stream
-    that only one may consume. framed: the client sent Content-Length or Transfer-Encoding, so
-    that an empty body is still announced as it was. upgrade: the Upgrade field's value, or None.
+    that only one may consume. declared: the very body that the headers frame; whoever sends another
+    one counts anew. upgrade: the Upgrade field's value, or None.
     """
 
+    # fmt: off
     __slots__ = (
-        "_api", "_ends", "_json", "body", "chunked", "client", "finished", "headers", "http10",
-        "interim", "label", "method", "outcome", "path", "received_at", "route_api", "scheme",
-        "sent_bytes", "target", "tenant", "upgrade", "want_continue",
-    )  # fmt: skip
+        "_api", "_ends", "_json", "body", "chunked", "client", "declared", "finished", "headers",
+        "http10", "interim", "label", "method", "outcome", "path", "received_at", "route_api",
+        "scheme", "target", "tenant", "upgrade", "want_continue",
+    )
+    # fmt: on
 
     def __init__(
         self,
@@ -237,6 +243,7 @@ class Request:
         self.path = target.partition(b"?")[0]
         self.headers = headers
         self.body = body
+        self.declared: Body | None = None
         self.client = client
         """Address of whoever speaks to us, behind trusted proxies the one they name."""
         self.scheme = scheme
@@ -272,7 +279,10 @@ class Request:
                 self.want_continue()
                 self.want_continue = None
                 self.headers = [pair for pair in self.headers if pair[0].lower() != b"expect"]
-            body = self.body = await body.read_all(max_bytes)
+            whole = await body.read_all(max_bytes)
+            if self.declared is body:
+                self.declared = whole
+            body = self.body = whole
         if len(body) > max_bytes:
             raise BodyTooLarge(f"the body is over {max_bytes} bytes")
         return body
@@ -330,6 +340,9 @@ class Request:
             self.method, self.target, list(self.headers), body,
             client=self.client, scheme=self.scheme, received_at=self.received_at,
         )  # fmt: skip
+        twin.declared = body if self.declared is body else None
+        twin.chunked = self.chunked
+        twin.http10 = self.http10
         twin.tenant = self.tenant
         twin.label = self.label
         twin.route_api = self.route_api
@@ -337,14 +350,13 @@ class Request:
 
 
 class Tunnel(Protocol):
-    """The upstream's side of an upgraded connection: raw bytes, both ways."""
+    """One end of an upgraded connection: raw bytes. The two ends hold each other."""
 
-    def open(self, sink: Sink) -> None: ...
+    def open(self, peer: Tunnel) -> None: ...
     def write(self, data: bytes) -> None: ...
-    def write_eof(self) -> None: ...
+    def close(self) -> None: ...
     def pause(self) -> None: ...
     def resume(self) -> None: ...
-    def abort(self) -> None: ...
 
 
 class Response:
@@ -352,10 +364,16 @@ class Response:
 
     headers: end-to-end ones only; `Content-Length` where the upstream sent it. body: bytes when
     all of it is here, else a Stream. filters: applied to each chunk in order, by the pump.
+    declared: the very body that a Content-Length among the headers belongs to; a layer that
+    puts another body in its place leaves it, and the pump then counts anew.
     tunnel: set for 101 alone, when both sides now speak another protocol.
     """
 
-    __slots__ = ("body", "filters", "headers", "reason", "status", "trailers", "tunnel")
+    # fmt: off
+    __slots__ = (
+        "body", "declared", "filters", "headers", "reason", "status", "trailers", "tunnel",
+    )
+    # fmt: on
 
     def __init__(
         self, status: int, headers: Headers, body: Body = b"", reason: bytes = b""
@@ -364,6 +382,7 @@ class Response:
         self.reason = reason
         self.headers = headers
         self.body = body
+        self.declared: Body | None = None
         self.trailers: Headers = []
         self.filters: list[BodyFilter] = []
         self.tunnel: Tunnel | None = None

@@ -1,0 +1,30 @@
+"""Everything that no known API owns: errors as text."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..errors import ProxyError
+from .base import code_of, message_of, sse
+
+if TYPE_CHECKING:
+    from ..exchange import Request
+
+
+class Plain:
+    name = "plain"
+
+    def owns(self, method: bytes, path: bytes) -> bool:
+        """Nothing is its own: it is what remains."""
+        return False
+
+    def owns_body(self, request: Request) -> bool:
+        return False
+
+    def error(self, error: ProxyError) -> tuple[bytes, bytes]:
+        return b"text/plain; charset=utf-8", f"{code_of(error)}: {message_of(error)}\n".encode()
+
+    def error_event(self, error: ProxyError) -> bytes:
+        # `error` is what the clients of the known APIs look for: one whose API could not be
+        # told, its body being a stream, raises all the same.
+        return sse({"error": message_of(error), "code": code_of(error)}, b"error")

@@ -1,0 +1,63 @@
+"""Text Embeddings Inference: its own routes, and the root that its clients POST everything to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ProxyError
+from .base import JsonErrors, code_of, message_of
+
+if TYPE_CHECKING:
+    from ..exchange import Request
+
+_PATHS = frozenset(
+    {b"/embed", b"/embed_all", b"/embed_sparse", b"/predict", b"/similarity", b"/decode"}
+    | {b"/rerank", b"/tokenize"}
+)
+
+# Which of embed, predict and rerank answers here depends on the model.
+_ROOTS = frozenset({b"/", b"/invocations"})
+
+# Options of embed and predict; TGI's clients send theirs below `parameters`.
+_OPTIONS = frozenset(
+    {"truncate", "truncation_direction", "normalize", "prompt_name", "dimensions", "raw_scores"}
+)
+
+
+def is_tei(body: dict[str, Any]) -> bool:
+    """Whether a body sent to a root is for embed, predict, similarity or rerank."""
+    if "inputs" not in body:
+        return "query" in body and "texts" in body
+    if body.get("parameters") or "stream" in body:
+        return False
+    inputs = body["inputs"]
+    if isinstance(inputs, dict):
+        return "sentences" in inputs
+    return isinstance(inputs, list) or not _OPTIONS.isdisjoint(body)
+
+
+class TEI(JsonErrors):
+    name = "tei"
+
+    def owns(self, method: bytes, path: bytes) -> bool:
+        return method == b"POST" and (path in _PATHS or path in _ROOTS)
+
+    def owns_body(self, request: Request) -> bool:
+        """At a root, what `is_tei` says; elsewhere yes, being asked after vLLM's API."""
+        if request.path not in _ROOTS:
+            return True
+        body = request.json()
+        return isinstance(body, dict) and is_tei(body)
+
+    def describe(self, error: ProxyError) -> dict[str, Any]:
+        """`error_type` is one of TEI's; `code` is added, and its clients pass over it."""
+        return {"error": message_of(error), "error_type": _type(error), "code": code_of(error)}
+
+
+def _type(error: ProxyError) -> str:
+    # TEI's own 503 is Unhealthy; "unavailable" is a full queue, which it tells as Overloaded.
+    if error.status == 429 or error.code == "unavailable":
+        return "Overloaded"
+    if error.status == 503:
+        return "Unhealthy"
+    return "Backend" if error.status >= 500 else "Validation"

@@ -1,0 +1,95 @@
+"""Everything that a file names, built once: pools, layers, and one handler per route."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from . import config
+from .apis import by_name
+from .chain import Handler, Middleware, build
+from .env import Env
+from .router import Route, Router
+from .telemetry import Telemetry
+from .tls import client_context
+from .upstream.balance import sender
+from .upstream.pool import Endpoint, Pool
+
+
+@dataclass(frozen=True, slots=True)
+class RouteInfo:
+    """What a layer is told of the route it is bound to."""
+
+    name: str
+    upstream: str
+
+
+class Assembly:
+    """What serves. `start` and `stop` run the layers' own, outermost first and last."""
+
+    def __init__(
+        self, file: config.Config, loop: asyncio.AbstractEventLoop, telemetry: Telemetry
+    ) -> None:
+        self.env = Env(loop, telemetry)
+        self._layers: list[Middleware] = []
+        self.pools = {name: _pools(upstream, loop) for name, upstream in file.upstreams.items()}
+        senders = {name: sender(pools, file.host) for name, pools in self.pools.items()}
+        shared = self._make(file.chain)
+        self.router = Router([self._route(route, shared, senders) for route in file.routes])
+
+    def _route(
+        self, route: config.Route, shared: Sequence[Middleware], senders: dict[str, Handler]
+    ) -> Route:
+        match = route.match
+        name = route.name or match.path
+        layers = shared if route.chain is None else self._make(route.chain)
+        prefix = match.path.endswith("*") and match.path != "*"
+        return Route(
+            name=name,
+            handler=build(layers, RouteInfo(name, route.upstream), senders[route.upstream]),
+            path=(match.path[:-1] if prefix else match.path).encode(),
+            prefix=prefix,
+            methods=frozenset(map(str.encode, match.methods)) if match.methods else None,
+            host=match.host.encode() if match.host else None,
+            api=by_name[route.api] if route.api else None,
+            max_body=route.max_body,
+        )
+
+    def _make(self, chain: Sequence[config.Layer]) -> list[Middleware]:
+        made = [layer.cls(layer.config, self.env) for layer in chain]
+        self._layers += made
+        return made
+
+    async def start(self) -> None:
+        for layer in self._layers:
+            await layer.start()
+
+    async def stop(self, timeout: float) -> None:
+        """Spawned work has `timeout` seconds to end; then layers stop and idle pools close."""
+        await self.env.drain(timeout)
+        for layer in reversed(self._layers):
+            await layer.stop()
+        for pools in self.pools.values():
+            for pool in pools:
+                pool.close()
+
+
+def _pools(upstream: config.Upstream, loop: asyncio.AbstractEventLoop) -> list[Pool]:
+    return [
+        Pool(_endpoint(url, upstream.tls), loop, upstream.pool, upstream.timeouts, upstream.limits)
+        for url in upstream.endpoints
+    ]
+
+
+def _endpoint(url: str, tls: config.UpstreamTLS) -> Endpoint:
+    if url.startswith("unix:"):
+        return Endpoint(url, path=url.removeprefix("unix:"))
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if parts.scheme == "http":
+        return Endpoint(url, host, parts.port or 80)
+    return Endpoint(
+        url, host, parts.port or 443, tls=client_context(tls), server_name=tls.server_name or host
+    )

@@ -1,0 +1,149 @@
+"""Mistakes between the parts of a file: each part is well formed, but they do not fit together.
+
+They are looked for in the data, not in a Config, so that a file with other mistakes hears of
+these in the same run. A part that is no good by itself is passed over here.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from typing import Any, cast
+
+from . import registry
+from .address import Address, parse_address
+from .chain import ChainOrder, check_order
+from .config import DEFAULT_ADMIN, DEFAULT_LISTEN, Match
+from .document import Path
+
+Told = Iterator[tuple[Path, str]]
+
+
+def check(data: dict[str, Any]) -> Told:
+    """Yields (path, message). `data`: the whole file."""
+    yield from _addresses(data)
+    yield from _upstreams(data)
+    yield from _matches(_list(data, "routes"))
+    yield from _order(data.get("chain"), ("chain",))
+    for index, route in enumerate(_list(data, "routes")):
+        if isinstance(route, dict):
+            yield from _order(route.get("chain"), ("routes", index, "chain"))
+
+
+def _list(data: dict[str, Any], key: str) -> list[Any]:
+    value = data.get(key)
+    return value if isinstance(value, list) else []
+
+
+def _listeners(data: dict[str, Any]) -> Iterator[tuple[Path, str, Address]]:
+    listen = data.get("listen", DEFAULT_LISTEN)
+    items: list[tuple[Path, Any]] = (
+        [(("listen", index), item) for index, item in enumerate(listen)]
+        if isinstance(listen, list)
+        else [(("listen",), listen)]
+    )
+    for path, item in items:
+        address = item.get("address") if isinstance(item, dict) else item
+        if isinstance(address, str) and (parsed := _parsed(address)) is not None:
+            yield path, address, parsed
+
+
+def _parsed(text: str) -> Address | None:
+    try:
+        return parse_address(text)
+    except ValueError:
+        return None
+
+
+def _addresses(data: dict[str, Any]) -> Told:
+    seen: list[tuple[Path, str, Address]] = []
+    for path, text, address in _listeners(data):
+        for _, other_text, other in seen:
+            if address.overlaps(other):
+                yield path, f"`{text}` overlaps the listener `{other_text}`"
+                break
+        seen.append((path, text, address))
+    admin = data.get("admin", DEFAULT_ADMIN)
+    if not isinstance(admin, str) or (parsed := _parsed(admin)) is None:
+        return
+    for path, text, address in seen:
+        if not parsed.overlaps(address):
+            continue
+        if "admin" in data:
+            yield ("admin",), f"`{admin}` overlaps the listener `{text}`"
+        else:
+            yield (
+                path,
+                f"`{text}` is where `admin` is by default; give `admin` another address or `off`",
+            )
+        return
+
+
+def _upstreams(data: dict[str, Any]) -> Told:
+    upstreams = data.get("upstreams")
+    if not isinstance(upstreams, dict) or not upstreams:
+        return
+    known = list(upstreams)
+    if "routes" not in data:
+        if "default" not in known:
+            yield ("upstreams",), "without `routes` everything goes to `default`: name one so"
+        return
+    for index, route in enumerate(_list(data, "routes")):
+        if not isinstance(route, dict):
+            continue
+        name = route.get("upstream", "default")
+        if isinstance(name, str) and name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean `{near[0]}`?" if near else f"known: {', '.join(known)}"
+            yield ("routes", index, "upstream"), f"there is no upstream `{name}`; {hint}"
+
+
+def _matches(routes: list[Any]) -> Told:
+    seen: list[tuple[int, Match]] = []
+    for index, route in enumerate(routes):
+        if not isinstance(route, dict):
+            continue
+        try:
+            match = Match.model_validate(route.get("match", {}))
+        except ValueError:
+            continue
+        for other_index, other in seen:
+            if _takes_all(other, match):
+                path = ("routes", index, "match")
+                same = "has the same match" if other == match else "takes all of its requests"
+                yield path, f"never reached: routes[{other_index}] stands before it and {same}"
+                break
+        seen.append((index, match))
+
+
+def _takes_all(first: Match, later: Match) -> bool:
+    """Routes are tried in their order, so what the first one takes never gets to the later."""
+    if first.host not in (None, later.host):
+        return False
+    if first.methods is not None and not set(later.methods or ("*",)) <= set(first.methods):
+        return False
+    if first.path.endswith("*"):
+        return later.path.removesuffix("*").startswith(first.path.removesuffix("*"))
+    return first.path == later.path
+
+
+def _order(chain: Any, path: Path) -> Told:
+    """Entries that are no layer are left out: the others still stand in their order."""
+    places: list[int] = []
+    names: list[str] = []
+    classes: list[type[Any]] = []
+    for index, entry in enumerate(chain if isinstance(chain, list) else []):
+        name = next(iter(entry), None) if isinstance(entry, dict) and len(entry) == 1 else entry
+        if not isinstance(name, str):
+            continue
+        try:
+            found = registry.find(name)
+        except registry.UnknownLayer:
+            continue
+        places.append(index)
+        names.append(name)
+        classes.append(cast("type[Any]", found))
+    try:
+        check_order(names, classes)
+    except ChainOrder as error:
+        yield (*path, places[error.index]), str(error)

@@ -1,0 +1,343 @@
+"""The schema of the file: what its keys are called, what they hold, what they are when left out.
+
+The descriptions are the documentation: `remora schema` hands them to editors. Durations are
+seconds and sizes bytes once read; `off` is None.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    ValidationInfo,
+    WithJsonSchema,
+    model_validator,
+)
+
+from .address import ENDPOINT_PATTERN, LISTEN_PATTERN, Address, check_endpoint, parse_address
+from .layer import Layer as Layer
+from .match import Host, Method, PathPattern
+from .units import (
+    OFF_SCHEMA,
+    Duration,
+    OptionalDuration,
+    OptionalSize,
+    PositiveDuration,
+    PositiveSize,
+    is_off,
+    unit,
+)
+from .units import Secret as Secret
+
+DEFAULT_LISTEN = "127.0.0.1:8080"
+DEFAULT_ADMIN = "127.0.0.1:9901"
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+def _address(text: str) -> str:
+    parse_address(text)
+    return text
+
+
+def _admin(value: Any, info: ValidationInfo) -> Any:
+    if is_off(value, info):
+        return None
+    if not isinstance(value, str):
+        raise ValueError("an address or `off` is expected; write 127.0.0.1:9901")
+    return _address(value)
+
+
+def _off(value: Any) -> Any:
+    return "off" if value is False else value
+
+
+def _one_or_more(value: Any) -> Any:
+    return value if isinstance(value, list | tuple) else [value]
+
+
+def _network(value: Any) -> Any:
+    if isinstance(value, str):
+        try:
+            return ipaddress.ip_network(value)
+        except ValueError:
+            pass
+        try:
+            meant = ipaddress.ip_network(value, strict=False)
+        except ValueError:
+            raise ValueError(f"`{value[:80]}` is not a network; write 10.0.0.0/8") from None
+        raise ValueError(f"`{value[:80]}` has host bits; write {meant}")
+    if isinstance(value, ipaddress.IPv4Network | ipaddress.IPv6Network):
+        return value
+    raise ValueError("a network is expected; write 10.0.0.0/8")
+
+
+def _file(path: Path) -> Path:
+    if not path.is_file():
+        raise ValueError(f"there is no file `{path}`")
+    return path
+
+
+ListenAddress = Annotated[
+    str,
+    AfterValidator(_address),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "pattern": LISTEN_PATTERN,
+            "examples": ["0.0.0.0:8080", "[::]:8080", ":8080", "unix:/run/remora.sock"],
+        }
+    ),
+]
+AdminAddress = Annotated[
+    str | None,
+    BeforeValidator(_admin),
+    WithJsonSchema(
+        {"anyOf": [{"type": "string", "pattern": LISTEN_PATTERN}, OFF_SCHEMA]},
+    ),
+]
+Endpoint = Annotated[
+    str,
+    AfterValidator(check_endpoint),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "pattern": ENDPOINT_PATTERN,
+            "examples": ["http://127.0.0.1:8000", "https://gpu-1:443", "unix:/run/model.sock"],
+        }
+    ),
+]
+TrustedNetwork = Annotated[
+    Network,
+    PlainValidator(_network),
+    WithJsonSchema({"type": "string", "examples": ["10.0.0.0/8", "::1"]}),
+]
+Forwarded = Annotated[
+    Literal["off", "x-forwarded", "forwarded"],
+    BeforeValidator(_off),
+    WithJsonSchema({"enum": ["off", False, "x-forwarded", "forwarded"]}),
+]
+File = Annotated[Path, AfterValidator(_file)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Model(BaseModel):
+    """What every part of the file has in common."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class ListenerTLS(Model):
+    """TLS of one listener."""
+
+    cert: File = Field(description="PEM file with the certificate and its chain.")
+    key: File = Field(description="PEM file with the certificate's private key.")
+    client_ca: File | None = Field(
+        None, description="PEM file with the authorities a client's certificate must come from."
+    )
+
+
+class Listener(Model):
+    """One place where clients connect."""
+
+    address: ListenAddress = Field(description="`host:port`, `:port` or `unix:/path`.")
+    tls: ListenerTLS | None = Field(None, description="Serve TLS here. Null: plain HTTP.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return {"address": value}
+        if not isinstance(value, dict | Listener):
+            raise ValueError("an address is expected, or a mapping with `address`; write :8080")
+        return value
+
+    @property
+    def parsed(self) -> Address:
+        """Host and port, or the path of a unix socket."""
+        return parse_address(self.address)
+
+
+class Pool(Model):
+    """Connections to each endpoint of an upstream."""
+
+    max_connections: Count = Field(1000, description="Connections open at once to one endpoint.")
+    max_idle: Annotated[int, Field(ge=0)] = Field(
+        100, description="Connections kept open to one endpoint while nothing uses them."
+    )
+    max_lifetime: PositiveDuration = unit("1h", "Age at which a connection is not used again.")
+    idle_timeout: PositiveDuration = unit(
+        "55s",
+        "Time after which an unused connection is closed; keep it under the server's own.",
+    )
+    max_waiting: Annotated[int, Field(ge=0)] = Field(
+        1000, description="Requests that may wait for a connection; the next one gets 503."
+    )
+    wait_timeout: Duration = unit("10s", "Time a request waits for a connection, then 503.")
+
+
+class Timeouts(Model):
+    """How long an upstream may take. Passed: 504, or an aborted answer after the first byte."""
+
+    connect: PositiveDuration = unit("2s", "Time to connect, TLS handshake included.")
+    first_byte: OptionalDuration = unit("2m", "Time from the request to the answer's first byte.")
+    idle: OptionalDuration = unit("1m", "Time between two pieces of an answer's body.")
+    total: OptionalDuration = unit("off", "Time for the whole exchange.")
+
+
+class UpstreamTLS(Model):
+    """TLS towards `https://` endpoints."""
+
+    ca: File | None = Field(None, description="PEM file of authorities. Null: the system's.")
+    cert: File | None = Field(None, description="PEM file with a client certificate.")
+    key: File | None = Field(None, description="PEM file with the client certificate's key.")
+    verify: bool = Field(True, description="Check the certificate and the name in it.")
+    server_name: str | None = Field(
+        None, description="Name to ask for and to check. Null: the endpoint's host."
+    )
+
+    @model_validator(mode="after")
+    def _both(self) -> Self:
+        if (self.cert is None) != (self.key is None):
+            raise ValueError("`cert` and `key` belong together: give both or neither")
+        return self
+
+
+class ResponseLimits(Model):
+    """Bounds on the head of an upstream's answer. Over one: 502."""
+
+    head: PositiveSize = unit("64KiB", "Status line and headers, in all.")
+    headers: Count = Field(200, description="Number of headers.")
+
+
+class Upstream(Model):
+    """A model server, as one or several endpoints that answer alike."""
+
+    endpoints: Annotated[list[Endpoint], Field(min_length=1)] = Field(
+        description="Where the server is: `http://host:port`, `https://host:port` or `unix:/path`."
+    )
+    balance: Literal["least_outstanding"] = Field(
+        "least_outstanding",
+        description="How an endpoint is chosen: the one with the fewest requests in flight.",
+    )
+    pool: Pool = Field(default_factory=Pool, description="Connections to each endpoint.")
+    timeouts: Timeouts = Field(default_factory=Timeouts, description="How long it may take.")
+    tls: UpstreamTLS = Field(default_factory=UpstreamTLS, description="For https endpoints.")
+    limits: ResponseLimits = Field(
+        default_factory=ResponseLimits, description="Bounds on the head of an answer."
+    )
+
+
+class Match(Model):
+    """Which requests a route takes. All that is written must hold."""
+
+    path: PathPattern = Field("/*", description="The whole path, or its beginning before a `*`.")
+    methods: Annotated[list[Method], Field(min_length=1)] | None = Field(
+        None, description="Methods, in capitals. Null: every one."
+    )
+    host: Host | None = Field(None, description="The Host header without port. Null: every one.")
+
+
+class Route(Model):
+    """Where the requests that match go, and through which layers."""
+
+    name: Annotated[str, Field(min_length=1)] | None = Field(
+        None, description="Its name in metrics and logs. Null: made of its match."
+    )
+    match: Match = Field(default_factory=Match, description="Which requests it takes.")
+    api: Literal["openai", "tgi", "tei", "kserve", "plain"] | None = Field(
+        None, description="The API spoken here. Null: found from each request."
+    )
+    upstream: str = Field("default", description="The upstream's name.")
+    chain: list[Layer] | None = Field(
+        None, description="Layers, the outermost first; [] for none. Null: the top-level `chain`."
+    )
+    max_body: PositiveSize | None = Field(
+        None, description="Largest request body here, such as 8MiB. Null: `limits.body`."
+    )
+
+
+class Limits(Model):
+    """Bounds on what a client may send, and on how long it may take."""
+
+    request_line: PositiveSize = unit("16KiB", "The request line; over it, 414.")
+    headers: Count = Field(100, description="Number of headers; over it, 431.")
+    head: PositiveSize = unit("64KiB", "The whole head, request line included; over it, 431.")
+    body: OptionalSize = unit("1GiB", "A request's body; over it, 413.")
+    head_timeout: PositiveDuration = unit("10s", "Time for a whole head, from its first byte.")
+    body_timeout: PositiveDuration = unit("30s", "Time between two pieces of a request's body.")
+    idle_timeout: PositiveDuration = unit("75s", "Time a connection is kept between requests.")
+    send_timeout: OptionalDuration = unit(
+        "5m", "Time in which a client takes no byte of an answer."
+    )
+    connections: Count = Field(10000, description="Client connections open at once, per worker.")
+
+
+class Drain(Model):
+    """How serving ends after SIGTERM."""
+
+    quiet: Duration = unit("5s", "Time to go on serving while readiness already fails.")
+    timeout: Duration = unit("30s", "Time for what is in flight to finish, after `quiet`.")
+
+
+class Log(Model):
+    """What is written to standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="The least severe message to write."
+    )
+    format: Literal["text", "json"] = Field("text", description="One line of text or of JSON each.")
+
+
+class Config(Model):
+    """A whole file."""
+
+    listen: Annotated[list[Listener], BeforeValidator(_one_or_more), Field(min_length=1)] = Field(
+        default_factory=lambda: [Listener(address=DEFAULT_LISTEN)],
+        description="Where clients connect: one address or a list, each with `tls` or without.",
+        json_schema_extra={"default": DEFAULT_LISTEN},
+    )
+    admin: AdminAddress = Field(
+        DEFAULT_ADMIN, description="Health and metrics, never on a client's port. `off`: nowhere."
+    )
+    workers: Count = Field(1, description="Processes that serve the same listeners.")
+    upstreams: Annotated[dict[str, Upstream], Field(min_length=1)] = Field(
+        description="Model servers, by a name of your choice; routes use `default` unless told."
+    )
+    chain: list[Layer] = Field(
+        default_factory=list,
+        description="Layers of every route that names none, the outermost first.",
+        json_schema_extra={"default": []},
+    )
+    routes: Annotated[list[Route], Field(min_length=1)] = Field(
+        default_factory=lambda: [Route()],
+        description="Which request goes where. Left out: everything goes to `default`.",
+        json_schema_extra={"default": [{"match": {"path": "/*"}, "upstream": "default"}]},
+    )
+    limits: Limits = Field(default_factory=Limits, description="Bounds on clients.")
+    drain: Drain = Field(default_factory=Drain, description="How serving ends after SIGTERM.")
+    forwarded: Forwarded = Field(
+        "off",
+        description="Tell the upstream who asked: X-Forwarded-*, or Forwarded (RFC 7239).",
+    )
+    trusted_proxies: list[TrustedNetwork] = Field(
+        default_factory=list,
+        description="Networks whose forwarding headers are believed.",
+        json_schema_extra={"default": []},
+    )
+    host: Literal["preserve", "upstream"] = Field(
+        "preserve", description="The Host header sent on: the client's, or the endpoint's."
+    )
+    trace: Literal["carry", "make"] = Field(
+        "carry",
+        description="x-request-id and traceparent: `carry` them on, or `make` the missing ones.",
+    )
+    log: Log = Field(default_factory=Log, description="What is written to standard error.")

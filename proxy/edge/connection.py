@@ -1,0 +1,497 @@
+"""One client's connection: bytes in, requests through the router, answers out, in order."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, cast
+
+from ..apis import by_name, render
+from ..deadline import IdleTimer
+from ..errors import (
+    BadRequest,
+    BodyTooLarge,
+    ClientGone,
+    InternalError,
+    ProxyError,
+    RequestTimeout,
+    Unavailable,
+)
+from ..exchange import Headers, Request, Response, Stream, Tunnel
+from ..headers import head_block
+from .parser import Head, RequestReader
+from .pump import Pump, whole
+
+if TYPE_CHECKING:
+    from . import Edge
+
+log = logging.getLogger("remora")
+
+PIPELINED_BYTES = 64 * 1024
+"""Of the next requests, read while one is under way; beyond it the socket is not read."""
+LINGER = 2.0
+"""Seconds that a refused client has to read why, before its connection is torn down."""
+
+
+class BodySource:
+    """The Source of a request's body: the connection it comes from, not to be closed with it."""
+
+    __slots__ = ("_client",)
+
+    def __init__(self, client: ClientConnection) -> None:
+        self._client = client
+
+    def pause(self) -> None:
+        self._client.pause()
+
+    def resume(self) -> None:
+        self._client.resume()
+
+    def abort(self) -> None:
+        self._client.body_unwanted()
+
+
+class ClientConnection(asyncio.Protocol):
+    """Reads one request at a time; what a client sends ahead waits in the reader, bounded.
+
+    It is also the client's end of an upgraded connection.
+    """
+
+    # fmt: off
+    __slots__ = (
+        "_body", "_body_timer", "_closing", "_edge", "_ended", "_held", "_keep", "_peer", "_pump",
+        "_reader", "_request", "_scheme", "_send_timer", "_transport", "_tunnel", "_unwritten",
+        "_writable", "loop", "since", "task", "write",
+    )
+    # fmt: on
+
+    write: Callable[[bytes], None]
+
+    def __init__(self, edge: Edge, scheme: str) -> None:
+        self._edge = edge
+        self._scheme = scheme
+        self.loop = edge.loop
+        self._reader = RequestReader(edge.head_limits, edge.limits.body)
+        self._transport: asyncio.Transport | None = None
+        self._peer = ""
+        self._request: Request | None = None
+        self.task: asyncio.Task[None] | None = None
+        self._body: Stream | None = None
+        self._body_timer: IdleTimer | None = None
+        self._pump: Pump | None = None
+        self._tunnel: Tunnel | None = None
+        self._ended: asyncio.Future[None] | None = None
+        self._writable: asyncio.Future[None] | None = None
+        self._send_timer: asyncio.TimerHandle | None = None
+        self._unwritten = 0
+        self._keep = True
+        self._closing = False
+        self._held = False
+        self.since = 0.0
+        """Loop time since which no request is under way: what head and idle time count from."""
+
+    # -- asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self.write = self._transport.write
+        peer = transport.get_extra_info("peername")
+        self._peer = peer[0] if isinstance(peer, tuple) else ""
+        self.since = self.loop.time()
+        edge = self._edge
+        if len(edge.connections) >= edge.limits.connections:
+            self._refuse(Unavailable("too many client connections", code="too_many_connections"))
+        edge.connections.add(self)
+
+    def data_received(self, data: bytes) -> None:
+        if self._tunnel is not None:
+            self._tunnel.write(data)
+            return
+        if self._closing:
+            return
+        reader = self._reader
+        reader.feed(data)
+        if self._request is None:
+            self._next()
+        elif self._body is not None:
+            self._more_body()
+        elif reader.buffered > PIPELINED_BYTES:
+            self.pause()
+
+    def eof_received(self) -> bool:
+        """A client that has sent its last byte has left: like nginx, remora does not tell a
+        half-close from a departure, because most clients never half-close and all of them leave.
+        """
+        if self._request is None and self._reader.buffered and not self._closing:
+            self._refuse(BadRequest("the request breaks off"))
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        self._edge.connections.discard(self)
+        self._stop_timers()
+        if self._tunnel is not None:
+            self._tunnel.close()
+            if self._ended is not None and not self._ended.done():
+                self._ended.set_result(None)
+            return
+        body, self._body = self._body, None
+        if body is not None:
+            body.fail(ClientGone())
+        if self.task is not None:
+            self.task.cancel()
+        self._wake_writer()
+
+    def pause_writing(self) -> None:
+        """The client takes less than comes: hold what feeds it, and see that it takes any."""
+        if self._writable is None:
+            self._writable = self.loop.create_future()
+        if self._pump is not None:
+            self._pump.stream.pause()
+        elif self._tunnel is not None:
+            self._tunnel.pause()
+        timeout = self._edge.limits.send_timeout
+        if timeout is not None and self._send_timer is None and self._transport is not None:
+            self._unwritten = self._transport.get_write_buffer_size()
+            self._send_timer = self.loop.call_later(timeout, self._check_sending)
+
+    def resume_writing(self) -> None:
+        self._wake_writer()
+        if self._send_timer is not None:
+            self._send_timer.cancel()
+            self._send_timer = None
+        if self._pump is not None:
+            self._pump.stream.resume()
+        elif self._tunnel is not None:
+            self._tunnel.resume()
+
+    # -- requests
+
+    def _next(self) -> None:
+        """Starts the next request, if its head is here."""
+        reader = self._reader
+        head: Head | None = None
+        request: Request | None = None
+        try:
+            head = reader.head()
+            if head is None:
+                return
+            request = self._make_request(head)
+            piece = reader.body()
+        except ProxyError as error:
+            self._refuse(error, request)
+            return
+        if reader.done and not reader.trailers:
+            request.body = piece
+        elif reader.done:
+            request.body = body = Stream()
+            body.feed(piece)
+            body.end(reader.trailers)
+        else:
+            request.body = self._body = body = Stream(BodySource(self))
+            self._body_timer = IdleTimer(
+                self.loop, self._edge.limits.body_timeout, self._body_too_slow
+            )
+            if piece:
+                body.feed(piece)
+        request.declared = request.body
+        self._request = request
+        self.task = self.loop.create_task(self._serve(request))
+
+    def _make_request(self, head: Head) -> Request:
+        request = Request(
+            head.method,
+            head.target,
+            head.headers,
+            client=self._peer,
+            scheme=self._scheme,
+            received_at=self.loop.time(),
+        )
+        self._keep = head.keep_alive
+        request.chunked = head.chunked
+        request.http10 = head.http10
+        request.upgrade = head.upgrade
+        if not head.http10:
+            request.interim = self._send_interim
+            if head.expect:
+                request.want_continue = self._send_continue
+        if self._edge.forward is not None:
+            self._edge.forward(request, self._peer, self._scheme)
+        return request
+
+    async def _serve(self, request: Request) -> None:
+        """One exchange, from route to last byte."""
+        edge = self._edge
+        stats = edge.unrouted
+        outcome = request.outcome
+        counted = False
+        try:
+            try:
+                route = edge.router.find(request)
+                stats = route.stats
+                stats.in_flight += 1
+                counted = True
+                request.label = route.name
+                request.route_api = route.api
+                if route.max_body is not None:
+                    self._bound_body(request, route.max_body)
+                response = await route.handler(request)
+            except ProxyError as error:
+                response = self._answer_error(request, error)
+            except ClientGone:
+                outcome.cancelled = True
+                return
+            except Exception:
+                log.exception("route %s failed", request.label)
+                response = self._answer_error(
+                    request, InternalError("remora failed; its log says why")
+                )
+            await self._answer(request, response)
+        except asyncio.CancelledError:
+            outcome.cancelled = True
+            if self._transport is not None:  # stopped by us, not left by the client
+                self._transport.abort()
+        finally:
+            if not counted:
+                stats.in_flight += 1
+            now = self.loop.time()
+            outcome.last_byte = now if outcome.first_byte is not None else None
+            request.finish()
+            stats.ended(outcome, request.received_at, now)
+            self._served()
+
+    async def _answer(self, request: Request, response: Response) -> None:
+        outcome = request.outcome
+        outcome.status = response.status
+        outcome.first_byte = self.loop.time()
+        if response.tunnel is not None:
+            await self._run_tunnel(request, response)
+            return
+        if not self._reader.done:
+            # What is still to come of the request may never come: the next head is not in sight.
+            self._keep = self._keep and not isinstance(response.body, bytes)
+        close = not self._keep or self._edge.draining
+        self._keep = not close
+        if isinstance(response.body, bytes):
+            self.write(whole(request, response, close))
+        else:
+            self._pump = pump = Pump(self, request, response, response.body)
+            if self._writable is not None:
+                response.body.pause()
+            try:
+                pump.start(close)
+                await pump.finished
+            except BaseException:
+                response.body.abort()
+                raise
+            finally:
+                self._pump = None
+                outcome.bytes_sent = pump.sent
+        if self._writable is not None:
+            # A client that pipelines and never reads would have its answers pile up here.
+            await self._writable
+
+    def _answer_error(self, request: Request, error: ProxyError) -> Response:
+        request.outcome.error = error
+        if error.close:
+            self._keep = False
+        return render(error, request.api)
+
+    def _bound_body(self, request: Request, max_body: int) -> None:
+        self._reader.max_body = max_body
+        declared = request.header(b"content-length")
+        size = len(request.body) if isinstance(request.body, bytes) else int(declared or 0)
+        if size > max_body:
+            raise BodyTooLarge(f"the body is over {max_body} bytes")
+
+    def _served(self) -> None:
+        """The exchange has ended: on to the next, or to the end of the connection."""
+        self._request = None
+        self.task = None
+        self._stop_body_timer()
+        body, self._body = self._body, None
+        if body is not None:
+            body.fail(ClientGone())
+        if self._transport is None or self._closing:
+            return
+        if not self._keep or not self._reader.done or self._edge.draining:
+            self._linger()
+            return
+        self._reader.next(self._edge.limits.body)
+        self.since = self.loop.time()
+        if self._held:
+            self.resume()
+        if self._reader.buffered:
+            self._next()
+
+    # -- the request's body
+
+    def _more_body(self) -> None:
+        reader, body = self._reader, self._body
+        assert body is not None
+        if reader.done:
+            if reader.buffered > PIPELINED_BYTES:
+                self.pause()
+            return
+        if self._body_timer is not None:
+            self._body_timer.touch()
+        try:
+            piece = reader.body()
+        except ProxyError as error:
+            self._keep = False
+            self._stop_body_timer()
+            body.fail(error)
+            return
+        if piece:
+            body.feed(piece)
+        if reader.done:
+            self._stop_body_timer()
+            body.end(reader.trailers)
+
+    def pause(self) -> None:
+        self._held = True
+        if self._transport is not None:
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        self._held = False
+        if self._body_timer is not None:
+            self._body_timer.touch()
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def body_unwanted(self) -> None:
+        """Nobody will read the rest: the answer is the last one on this connection."""
+        self._body = None
+        self._keep = False
+        self._stop_body_timer()
+
+    def _body_too_slow(self) -> None:
+        self._body_timer = None
+        if self._held:  # the upstream is the slow one
+            self._body_timer = IdleTimer(
+                self.loop, self._edge.limits.body_timeout, self._body_too_slow
+            )
+            return
+        self._keep = False
+        if self._body is not None:
+            self._body.fail(RequestTimeout("the request's body did not come in time"))
+
+    def _send_continue(self) -> None:
+        self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def _send_interim(self, status: int, reason: bytes, headers: Headers) -> None:
+        if self._transport is not None and self._pump is None:
+            self.write(head_block(b"HTTP/1.1 %d %b" % (status, reason), headers))
+
+    # -- the end of an upgraded connection
+
+    async def _run_tunnel(self, request: Request, response: Response) -> None:
+        tunnel = response.tunnel
+        assert tunnel is not None
+        self._keep = False
+        line = b"HTTP/1.1 %d %b" % (response.status, response.reason)
+        self.write(head_block(line, response.headers))
+        self._tunnel = tunnel
+        tunnel.open(self)
+        if rest := self._reader.rest():
+            tunnel.write(rest)
+        if self._held:
+            self.resume()
+        self._ended = self.loop.create_future()
+        await self._ended
+
+    def open(self, peer: Tunnel) -> None:
+        raise NotImplementedError("the client's end is opened by its request")
+
+    def close(self) -> None:
+        """Lets what was written leave, then closes."""
+        if self._transport is not None:
+            self._transport.close()
+
+    # -- refusals and ends
+
+    def _refuse(self, error: ProxyError, request: Request | None = None) -> None:
+        """Answers what never became an exchange, and ends the connection."""
+        stats = self._edge.unrouted
+        stats.statuses[error.status] = stats.statuses.get(error.status, 0) + 1
+        response = render(error, request.api if request is not None else by_name["plain"])
+        asked = request or Request(b"GET", b"*", [])
+        self.write(whole(asked, response, close=True))
+        self._linger()
+
+    def close_after_answer(self) -> None:
+        self._keep = False
+
+    def abort(self) -> None:
+        """Ends the connection so that nobody takes what was sent for a whole answer."""
+        self._keep = False
+        self._closing = True
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _linger(self) -> None:
+        """Half-closes, so that the answer is read before a reset can overtake it."""
+        self._closing = True
+        transport = self._transport
+        if transport is None:
+            return
+        if self._reader.done and not self._reader.buffered:
+            transport.close()
+            return
+        if self._held:
+            self.resume()
+        if transport.can_write_eof():
+            transport.write_eof()
+            self.loop.call_later(LINGER, transport.close)
+        else:
+            transport.close()
+
+    def expire(self, now: float) -> None:
+        """Called now and then: ends what waits too long for a head, or for the next request."""
+        if self._request is not None or self._closing:
+            return
+        limits = self._edge.limits
+        waited = now - self.since
+        if self._reader.buffered:
+            if waited > limits.head_timeout:
+                self._refuse(RequestTimeout("the request's head did not come in time"))
+        elif waited > limits.idle_timeout:
+            self._closing = True
+            self.close()
+
+    def drained(self, idle_for: float, now: float) -> None:
+        """Draining: closes if no request came for a while; else the next answer says close."""
+        if self._request is None and now - self.since >= idle_for:
+            self._closing = True
+            self.close()
+
+    def _check_sending(self) -> None:
+        self._send_timer = None
+        if self._transport is None:
+            return
+        unwritten = self._transport.get_write_buffer_size()
+        if unwritten >= self._unwritten:
+            self.abort()
+            return
+        self._unwritten = unwritten
+        timeout = cast(float, self._edge.limits.send_timeout)
+        self._send_timer = self.loop.call_later(timeout, self._check_sending)
+
+    def _wake_writer(self) -> None:
+        if self._writable is not None:
+            if not self._writable.done():
+                self._writable.set_result(None)
+            self._writable = None
+
+    def _stop_body_timer(self) -> None:
+        if self._body_timer is not None:
+            self._body_timer.stop()
+            self._body_timer = None
+
+    def _stop_timers(self) -> None:
+        self._stop_body_timer()
+        if self._send_timer is not None:
+            self._send_timer.cancel()
+            self._send_timer = None

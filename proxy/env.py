@@ -1,0 +1,50 @@
+"""What layers may use of the house: the clock, counters, and work that outlives its client."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+from .telemetry import Telemetry
+
+log = logging.getLogger("remora")
+
+
+class Env:
+    """The Env that layers get. Spawned work is counted, and waited for when serving ends."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, telemetry: Telemetry) -> None:
+        self.clock: Callable[[], float] = loop.time
+        self._loop = loop
+        self._telemetry = telemetry
+        self._spawned: set[asyncio.Task[Any]] = set()
+
+    def spawn(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
+        task = self._loop.create_task(work, name=name)
+        self._spawned.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def counter(self, name: str, documentation: str, labels: Sequence[str] = ()) -> Any:
+        return self._telemetry.counter(name, documentation, labels)
+
+    @property
+    def spawned(self) -> int:
+        """Pieces of work under way."""
+        return len(self._spawned)
+
+    async def drain(self, timeout: float) -> None:
+        """Waits for spawned work, `timeout` seconds at most; what is left then is cancelled."""
+        if self._spawned:
+            await asyncio.wait(self._spawned, timeout=timeout)
+        left = list(self._spawned)
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._spawned.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("%s failed", task.get_name(), exc_info=error)

@@ -1,0 +1,198 @@
+"""One serving process: its listeners, and what becomes of them when serving ends."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+
+from . import config
+from .address import Address
+from .assembly import Assembly
+from .edge import Edge
+from .headers import forwarder
+from .telemetry import Telemetry
+from .tls import CertificateWatch, server_context
+
+log = logging.getLogger("remora")
+
+BACKLOG = 1024
+"""Connections the kernel keeps for us before they are accepted."""
+SETTLE = 1.0
+"""Seconds without a request after which a kept connection is closed while draining."""
+HANDSHAKE_TIMEOUT = 10.0
+"""Seconds for a client's TLS handshake."""
+
+
+class CannotListen(OSError):
+    """An address could not be bound; the message says which and why."""
+
+
+def bind(address: Address) -> socket.socket:
+    """A listening socket. Raises CannotListen."""
+    try:
+        if address.path is not None:
+            _clear_stale(address.path)
+            sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            sock.bind(address.path)
+        else:
+            found = socket.getaddrinfo(
+                address.host or None,
+                address.port,
+                type=socket.SOCK_STREAM,
+                flags=socket.AI_PASSIVE,
+            )
+            # Of the wildcard's two families take IPv6: it serves IPv4 clients, too.
+            found.sort(key=lambda one: one[0] != socket.AF_INET6 if not address.host else 0)
+            family, kind, protocol, _, where = found[0]
+            sock = socket.socket(family, kind, protocol)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(bool(address.host)))
+            sock.bind(where)
+        sock.listen(BACKLOG)
+    except OSError as error:
+        why = "the address is in use" if error.errno == errno.EADDRINUSE else error.strerror
+        raise CannotListen(f"cannot listen on {describe(address)}: {why}") from error
+    sock.setblocking(False)
+    return sock
+
+
+def describe(address: Address) -> str:
+    if address.path is not None:
+        return f"unix:{address.path}"
+    host = f"[{address.host}]" if ":" in address.host else address.host
+    return f"{host}:{address.port}"
+
+
+def _clear_stale(path: str) -> None:
+    """A socket file that nobody listens on any more is in the way; anything else is not ours."""
+    if not Path(path).is_socket():
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            Path(path).unlink()
+        except OSError:
+            return
+
+
+class Server:
+    """Serves a file's listeners with one loop. sockets: bound already, in the listeners' order."""
+
+    def __init__(self, file: config.Config, sockets: Sequence[socket.socket] | None = None) -> None:
+        self.config = file
+        self.telemetry = Telemetry()
+        self.ready = False
+        self._sockets = list(sockets) if sockets is not None else None
+        self._owns_paths = sockets is None
+        self._listeners: list[asyncio.Server] = []
+        self._watch: asyncio.Task[None] | None = None
+        self._assembly: Assembly | None = None
+        self._edge: Edge | None = None
+
+    @property
+    def addresses(self) -> list[str]:
+        """Where clients connect, with the port that was chosen where the file said 0."""
+        out = []
+        for listener, sock in zip(self.config.listen, self._sockets or (), strict=False):
+            address = listener.parsed
+            if address.path is None:
+                address = Address(address.host or "0.0.0.0", sock.getsockname()[1])
+            out.append(describe(address))
+        return out
+
+    @property
+    def edge(self) -> Edge:
+        assert self._edge is not None, "the server was not started"
+        return self._edge
+
+    async def start(self) -> None:
+        """Builds what the file names and listens. Raises CannotListen, or what a layer raises."""
+        loop = asyncio.get_running_loop()
+        file = self.config
+        self._assembly = assembly = Assembly(file, loop, self.telemetry)
+        forward = forwarder(file.forwarded, file.trusted_proxies, file.trace == "make")
+        self._edge = edge = Edge(loop, assembly.router, file.limits, forward)
+        self.telemetry.watch(
+            [*((route.name, route.stats) for route in assembly.router.routes),
+             ("other", edge.unrouted)],
+            [(name, pool.endpoint.name, pool)
+             for name, pools in assembly.pools.items() for pool in pools],
+            lambda: len(edge.connections),
+        )  # fmt: skip
+        await assembly.start()
+        if self._sockets is None:
+            self._sockets = [bind(listener.parsed) for listener in file.listen]
+        watched = []
+        for listener, sock in zip(file.listen, self._sockets, strict=True):
+            context = None
+            if listener.tls is not None:
+                context = server_context(listener.tls)
+                watched.append((listener.tls, context))
+            self._listeners.append(
+                await loop.create_server(
+                    edge.plain if context is None else edge.secure,
+                    sock=sock,
+                    ssl=context,
+                    ssl_handshake_timeout=HANDSHAKE_TIMEOUT if context else None,
+                    backlog=BACKLOG,
+                )
+            )
+        if watched:
+            self._watch = assembly.env.spawn(CertificateWatch(watched).run(), "certificate watch")
+        edge.start()
+        self.ready = True
+
+    async def drain(self, stop_now: asyncio.Event) -> None:
+        """Fails readiness and serves on for `drain.quiet`, so that whoever balances looks away;
+        then takes no new connections and lets what is in flight finish, up to `drain.timeout`.
+        """
+        self.ready = False
+        edge = self.edge
+        edge.draining = True  # answers say `Connection: close` from here on
+        drain = self.config.drain
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(drain.quiet):
+                await stop_now.wait()
+        self._close_listeners()
+        deadline = edge.loop.time() + drain.timeout
+        while edge.connections and not stop_now.is_set() and edge.loop.time() < deadline:
+            edge.close_idle(min(SETTLE, drain.timeout))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(0.05):
+                    await stop_now.wait()
+        if edge.connections:
+            log.warning("stopping with %d exchanges unfinished", edge.in_flight)
+
+    async def stop(self) -> None:
+        """Ends everything now. Safe after a failed start."""
+        self.ready = False
+        self._close_listeners()
+        if self._watch is not None:
+            self._watch.cancel()
+        if self._edge is not None:
+            self._edge.stop()
+            await self._edge.abort_all()
+        if self._assembly is not None:
+            await self._assembly.stop(0 if self._edge is None else self.config.drain.timeout)
+
+    def _close_listeners(self) -> None:
+        listeners, self._listeners = self._listeners, []
+        for listener in listeners:
+            listener.close()
+        if listeners and self._owns_paths:
+            remove_paths(self.config)
+
+
+def remove_paths(file: config.Config) -> None:
+    """Unix sockets leave a file behind; their owner takes it away."""
+    for listener in file.listen:
+        path = listener.parsed.path
+        if path is not None:
+            Path(path).unlink(missing_ok=True)

@@ -1,0 +1,66 @@
+"""What the head of an upstream's answer says, checked (RFC 9112 section 6)."""
+
+from __future__ import annotations
+
+import re
+
+from ..errors import UpstreamProtocolError
+from ..exchange import Headers, Request, Response
+from ..headers import Kind, connection_options, kind_of, without
+
+_LENGTH = re.compile(rb"0|[1-9][0-9]{0,17}")
+_CONTENT_LENGTH = int(Kind.CONTENT_LENGTH)
+_TRANSFER_ENCODING = int(Kind.TRANSFER_ENCODING)
+_CONNECTION = int(Kind.CONNECTION)
+_UPGRADE = int(Kind.UPGRADE)
+_HOP = int(Kind.HOP)
+
+NO_BODY, FIXED, CHUNKED, UNTIL_CLOSE = range(4)
+"""How the body of an answer ends (RFC 9112 section 6.3)."""
+
+
+def read_head(
+    request: Request, status: int, reason: bytes, fields: Headers
+) -> tuple[Response, int, bool]:
+    """(the answer without its body, how its body ends, whether it says `Connection: close`).
+
+    Raises UpstreamProtocolError where the framing is not beyond doubt.
+    """
+    headers: Headers = []
+    connection: list[bytes] = []
+    length: bytes | None = None
+    chunked = False
+    for pair in fields:
+        if pair[1][-1:] in (b" ", b"\t"):
+            pair = (pair[0], pair[1].rstrip(b" \t"))
+        kind = kind_of(pair[0])
+        if kind == 0:
+            headers.append(pair)
+        elif kind == _CONTENT_LENGTH:
+            if length is not None or not _LENGTH.fullmatch(pair[1]):
+                raise UpstreamProtocolError("the upstream sent a malformed Content-Length")
+            length = pair[1]
+            headers.append(pair)
+        elif kind == _TRANSFER_ENCODING:
+            if chunked or pair[1].lower() != b"chunked":
+                raise UpstreamProtocolError("the upstream sent a Transfer-Encoding not chunked")
+            chunked = True
+        elif kind == _CONNECTION:
+            connection.append(pair[1])
+        elif kind != _HOP and kind != _UPGRADE:
+            headers.append(pair)
+    if chunked and length is not None:
+        raise UpstreamProtocolError("the upstream sent Content-Length beside Transfer-Encoding")
+    close = False
+    if connection:
+        options = connection_options(connection)
+        close = b"close" in options
+        if named := options - {b"close", b"keep-alive", b"upgrade", b""}:
+            headers = without(headers, named)
+    if request.method == b"HEAD" or status == 204 or status == 304:
+        ending = NO_BODY
+    elif chunked:
+        ending = CHUNKED
+    else:
+        ending = UNTIL_CLOSE if length is None else FIXED
+    return Response(status, headers, b"", reason), ending, close

@@ -1,0 +1,259 @@
+"""Keep-alive connections to one endpoint: how many there may be, and who waits for one."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from collections import deque
+from dataclasses import dataclass
+
+from .. import config
+from ..deadline import Deadlines
+from ..errors import ConnectFailed, Unavailable
+from ..exchange import Request, Response
+from .body import BodyWriter
+from .http1 import StaleConnection, UpstreamConnection
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where to connect: host and port, or the path of a unix socket. tls: None for plain."""
+
+    name: str
+    host: str = ""
+    port: int = 0
+    path: str = ""
+    tls: ssl.SSLContext | None = None
+    server_name: str | None = None
+
+    @property
+    def authority(self) -> bytes:
+        """What a Host field says of it."""
+        if self.path:
+            return b"localhost"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        default = 443 if self.tls else 80
+        return (host if self.port == default else f"{host}:{self.port}").encode()
+
+
+class Pool:
+    """Connections to one endpoint. A free one is used again, the most recent first.
+
+    Over `max_connections` a request waits its turn, first come first served; a client that
+    leaves gives up its place. Names are resolved anew for each connection, so that a kept one
+    follows a changed address after `max_lifetime` at the latest.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        loop: asyncio.AbstractEventLoop,
+        pool: config.Pool,
+        timeouts: config.Timeouts,
+        limits: config.ResponseLimits,
+    ) -> None:
+        self.endpoint = endpoint
+        self.timeouts = timeouts
+        self.limits = limits
+        self._loop = loop
+        self._bounds = pool
+        self._idle: list[UpstreamConnection] = []
+        self._waiting: deque[asyncio.Future[UpstreamConnection | None]] = deque()
+        self._sweeper: asyncio.TimerHandle | None = None
+        self.open = 0
+        """Connections there are or that are being made."""
+        self.opened = 0
+        """Connections ever made."""
+        self.first_byte: Deadlines[UpstreamConnection] = Deadlines(
+            loop, timeouts.first_byte, UpstreamConnection.first_byte_late
+        )
+
+    @property
+    def idle(self) -> int:
+        return len(self._idle)
+
+    @property
+    def waiting(self) -> int:
+        return sum(not waiter.done() for waiter in self._waiting)
+
+    @property
+    def busy(self) -> int:
+        """Exchanges under way, and those that wait for a connection: what balancing counts."""
+        return self.open - len(self._idle) + len(self._waiting)
+
+    async def send(self, request: Request) -> Response:
+        """One exchange. Raises UpstreamError, or Unavailable when too many wait already."""
+        body = request.body
+        writer = None if type(body) is bytes else BodyWriter(body, request.chunked)  # type: ignore[arg-type]
+        connection = self._take() or await self._get()
+        try:
+            return await connection.exchange(request, writer)
+        except StaleConnection:
+            if writer is not None and not writer.replayable:
+                raise
+        connection = await self._get(fresh=True)
+        return await connection.exchange(request, writer)
+
+    # -- what connections tell
+
+    def release(self, connection: UpstreamConnection) -> None:
+        """An exchange has ended and the connection can carry another."""
+        bounds = self._bounds
+        now = self._loop.time()
+        if now - connection.born > bounds.max_lifetime:
+            connection.close()
+            return
+        while self._waiting:
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                waiter.set_result(connection)
+                return
+        if len(self._idle) >= bounds.max_idle:
+            connection.close()
+            return
+        connection.idle_since = now
+        self._idle.append(connection)
+        if self._sweeper is None:
+            self._sweeper = self._loop.call_later(bounds.idle_timeout, self._sweep)
+
+    def lost(self, connection: UpstreamConnection) -> None:
+        """A connection is no more."""
+        if connection.used:
+            with contextlib.suppress(ValueError):
+                self._idle.remove(connection)
+        self._slot_freed()
+
+    # -- getting one
+
+    def _take(self) -> UpstreamConnection | None:
+        idle = self._idle
+        while idle:
+            connection = idle.pop()
+            if (
+                connection.usable
+                and self._loop.time() - connection.idle_since < self._bounds.idle_timeout
+            ):
+                return connection
+            connection.close()
+        return None
+
+    async def _get(self, fresh: bool = False) -> UpstreamConnection:
+        if not fresh and (connection := self._take()):
+            return connection
+        if self.open >= self._bounds.max_connections:
+            if fresh and self._idle:
+                self._idle.pop(0).close()  # its slot is wanted for a connection surely alive
+            handed = await self._wait()
+            if handed is not None:
+                return handed
+        else:
+            self.open += 1
+        return await self._connect()
+
+    async def _wait(self) -> UpstreamConnection | None:
+        """Until a connection is handed over, or (None) a slot to make one."""
+        if self.waiting >= self._bounds.max_waiting:
+            raise Unavailable(
+                f"{self._bounds.max_waiting} requests wait for a connection to the upstream",
+                code="upstream_pool_full",
+                retry_after=1,
+            )
+        waiter = self._loop.create_future()
+        self._waiting.append(waiter)
+        try:
+            async with asyncio.timeout(self._bounds.wait_timeout):
+                connection: UpstreamConnection | None = await waiter
+                return connection
+        except TimeoutError:
+            self._pass_on(waiter)
+            raise Unavailable(
+                "no connection to the upstream became free in time",
+                code="upstream_pool_timeout",
+                retry_after=1,
+            ) from None
+        except asyncio.CancelledError:
+            self._pass_on(waiter)
+            raise
+
+    def _pass_on(self, waiter: asyncio.Future[UpstreamConnection | None]) -> None:
+        """What a waiter got in the moment it gave up belongs to the next one."""
+        if waiter.done() and not waiter.cancelled():
+            if (handed := waiter.result()) is not None:
+                self.release(handed)
+            else:
+                self._slot_freed()
+        else:
+            with contextlib.suppress(ValueError):
+                self._waiting.remove(waiter)
+
+    def _slot_freed(self) -> None:
+        while self._waiting:
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                waiter.set_result(None)  # the slot changes hands: `open` stays as it is
+                return
+        self.open -= 1
+
+    async def _connect(self) -> UpstreamConnection:
+        """A new connection in a slot that is ours. Raises ConnectFailed."""
+        endpoint = self.endpoint
+        connection = UpstreamConnection(self, self._loop)
+        try:
+            async with asyncio.timeout(self.timeouts.connect):
+                if endpoint.path:
+                    await self._loop.create_unix_connection(
+                        lambda: connection,
+                        endpoint.path,
+                        ssl=endpoint.tls,
+                        server_hostname=endpoint.server_name if endpoint.tls else None,
+                    )
+                else:
+                    await self._loop.create_connection(
+                        lambda: connection,
+                        endpoint.host,
+                        endpoint.port,
+                        ssl=endpoint.tls,
+                        server_hostname=endpoint.server_name if endpoint.tls else None,
+                    )
+        except BaseException as error:
+            if connection.made:
+                connection.abort()  # its own end frees the slot
+            else:
+                self._slot_freed()
+            if isinstance(error, TimeoutError):
+                raise ConnectFailed(
+                    f"no connection to {endpoint.name} within {self.timeouts.connect:g} s",
+                    status=504,
+                    code="upstream_connect_timeout",
+                ) from None
+            if isinstance(error, OSError):
+                raise ConnectFailed(f"cannot connect to {endpoint.name}: {_why(error)}") from error
+            raise
+        self.opened += 1
+        return connection
+
+    def _sweep(self) -> None:
+        """Closes what has been idle too long; they stand in the order they fell idle."""
+        self._sweeper = None
+        oldest = self._loop.time() - self._bounds.idle_timeout
+        while self._idle and self._idle[0].idle_since <= oldest:
+            self._idle.pop(0).close()
+        if self._idle:
+            due = self._idle[0].idle_since + self._bounds.idle_timeout
+            self._sweeper = self._loop.call_at(due, self._sweep)
+
+    def close(self) -> None:
+        """Closes what is idle and lets go of timers; what is busy ends with its exchange."""
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            self._sweeper = None
+        while self._idle:
+            self._idle.pop().close()
+        self.first_byte.close()
+
+
+def _why(error: OSError) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted ({error.verify_message})"
+    return error.strerror or str(error) or type(error).__name__

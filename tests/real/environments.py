@@ -1,0 +1,77 @@
+"""A virtual environment for each real server or client, made on first use.
+
+Together they do not resolve: text-generation wants huggingface_hub < 1, the openai client of
+`.venv` stands on one above it. Each lives in `.venv/real/NAME`, which `make clean` removes.
+"""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+HOME = Path(__file__).parents[2] / ".venv" / "real"
+
+INSTALL_TIMEOUT = 1800
+"""Seconds: torch is a download of 200 MB on a CPU index, of 2 GB on PyPI."""
+
+
+class InstallFailed(Exception):
+    """The environment could not be made; the message holds the command that shows why."""
+
+
+@dataclass(frozen=True)
+class Environment:
+    """name: its folder. requirements: what pip gets, each pinned to the version that was tried."""
+
+    name: str
+    requirements: tuple[str, ...]
+
+    @property
+    def path(self) -> Path:
+        return HOME / self.name
+
+    @property
+    def python(self) -> Path:
+        """Its interpreter, whether it is there yet or not."""
+        return self.path / "bin" / "python"
+
+    @property
+    def _stamp(self) -> Path:
+        return self.path / "requirements.stamp"
+
+    @property
+    def _wanted(self) -> str:
+        version = f"python {sys.version_info.major}.{sys.version_info.minor}"
+        return "\n".join((version, *self.requirements)) + "\n"
+
+    @property
+    def ready(self) -> bool:
+        """Everything that is wanted now was installed before, for this Python."""
+        return self._stamp.is_file() and self._stamp.read_text() == self._wanted
+
+    def install(self) -> None:
+        """Make it, or bring it up to date. Raises InstallFailed."""
+        print(f"\nsetting up {self.path}: {' '.join(self.requirements)}", flush=True)
+        self._stamp.unlink(missing_ok=True)
+        make = [sys.executable, "-m", "venv", "--clear", str(self.path)]
+        fetch = [str(self.python), "-m", "pip", "install", "--disable-pip-version-check"]
+        fetch += self.requirements
+        for command in (make, fetch):
+            try:
+                subprocess.run(command, check=True, timeout=INSTALL_TIMEOUT)
+            except (subprocess.SubprocessError, OSError) as error:
+                raise InstallFailed(
+                    f"the environment {self.name!r} could not be made: {error}\n"
+                    f"  try: {shlex.join(make)} && {shlex.join(fetch)}"
+                ) from error
+        self._stamp.write_text(self._wanted)
+
+
+TEXT_GENERATION = Environment("text-generation", ("text-generation==0.7.0",))
+
+TRITON = Environment("triton", ("nvidia-pytriton==0.7.0", "tritonclient[http]"))
+
+TRANSFORMERS = Environment("transformers", ("torch==2.13.0", "transformers[serving]"))

@@ -1,0 +1,156 @@
+"""A real Triton, asked directly and through remora, must not be told apart."""
+
+from __future__ import annotations
+
+import gzip
+import struct
+import sysconfig
+import tempfile
+from collections.abc import Iterator
+
+import orjson
+import pytest
+
+from .conftest import HERE, Client, Install, Proxy, Run
+from .environments import TRITON
+from .processes import Server, free_port
+from .wire import Answer, exchange, request
+
+# The fixtures install and start servers, each under a bound of its own.
+pytestmark = pytest.mark.timeout(60, func_only=True)
+
+INFER = "/v2/models/echo/infer"
+JSON = (
+    b'{"inputs":[{"name":"text","shape":[2,1],"datatype":"BYTES","data":["hello","wor\\nld"]},'
+    b'{"name":"numbers","shape":[2,3],"datatype":"FP32","data":[1,2,3,0.1,1e20,-0.5]}]}'
+)
+
+
+def binary_infer() -> tuple[bytes, tuple[tuple[str, str], ...]]:
+    """A body of the binary tensor extension: the JSON head, then the tensors' bytes."""
+    rows = (b"hello", b"\x00\xff\r\n\r\n")
+    text = b"".join(struct.pack("<I", len(row)) + row for row in rows)
+    numbers = struct.pack("<6f", 1, 2, 3, 0.1, 1e20, -0.5)
+    head = orjson.dumps(
+        {
+            "inputs": [
+                {"name": "text", "shape": [2, 1], "datatype": "BYTES",
+                 "parameters": {"binary_data_size": len(text)}},
+                {"name": "numbers", "shape": [2, 3], "datatype": "FP32",
+                 "parameters": {"binary_data_size": len(numbers)}},
+            ],
+            "parameters": {"binary_data_output": True},
+        }
+    )  # fmt: skip
+    return head + text + numbers, (("Inference-Header-Content-Length", str(len(head))),)
+
+
+BINARY, BINARY_HEADERS = binary_infer()
+GZIPPED = gzip.compress(JSON, mtime=0)
+
+EXCHANGES = {
+    "JSON": request("POST", INFER, JSON, (("Content-Type", "application/json"),)),
+    "binary tensors": request("POST", INFER, BINARY, BINARY_HEADERS),
+    "gzip both ways": request(
+        "POST", INFER, GZIPPED, (("Content-Encoding", "gzip"), ("Accept-Encoding", "gzip"))
+    ),
+    "deflate back": request("POST", INFER, JSON, (("Accept-Encoding", "deflate"),)),
+    "bad JSON": request("POST", INFER, b'{"inputs": ['),
+    "no such input": request("POST", INFER, b'{"inputs":[]}'),
+    "unknown model": request("POST", "/v2/models/nobody/infer", JSON),
+    "unknown model's metadata": request("GET", "/v2/models/nobody"),
+    "unknown path": request("GET", "/v2/nothing/here"),
+    "live": request("GET", "/v2/health/live"),
+    "ready": request("GET", "/v2/health/ready"),
+    "server metadata": request("GET", "/v2"),
+    "model metadata": request("GET", "/v2/models/echo/versions/1"),
+    "model ready": request("GET", "/v2/models/echo/ready"),
+    "wrong method": request("GET", INFER),
+}
+
+
+@pytest.fixture(scope="module")
+def direct(
+    install: Install, run: Run, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    port = free_port()
+    command = [str(install(TRITON)), str(HERE / "servers" / "triton_server.py")]
+    command += ["--port", str(port), "--grpc-port", str(free_port())]
+    command += ["--metrics-port", str(free_port())]
+    # It copies 200 MB of itself there, which pytest's kept folders should not hold.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as home:
+        environ = {
+            # Triton's Python backend links libpython, wherever this interpreter keeps it.
+            "LD_LIBRARY_PATH": str(sysconfig.get_config_var("LIBDIR")),
+            "PYTRITON_HOME": home,
+            "TMPDIR": home,
+        }
+        log = tmp_path_factory.mktemp("triton") / "log"
+        ready = f"http://127.0.0.1:{port}/v2/models/echo/ready"
+        with Server(command, port, log, ready=ready, environ=environ) as server:
+            yield server
+
+
+@pytest.fixture(scope="module")
+def through(direct: Server, proxy: Proxy) -> Server:
+    return proxy(direct.url)
+
+
+def test_the_client_gets_through_remora_what_it_gets_directly(
+    direct: Server, through: Server, client: Client
+) -> None:
+    """JSON and binary tensors, BYTES and FP32, plain, gzip and deflate: the same results."""
+    expected = client(TRITON, "triton_client.py", f"127.0.0.1:{direct.port}")
+    got = client(TRITON, "triton_client.py", f"127.0.0.1:{through.port}")
+    assert got == expected
+    assert got["live"] and got["ready"] and got["model_ready"]
+    assert not got["unknown_ready"]
+    assert got["model"]["name"] == "echo"
+    assert len(got["forms"]) == 36
+    wanted = struct.pack("<9f", 0, 3, -4.5, 6, 2e-20, 2e20, 0.2, 0.4, 0.6).hex()
+    for form, result in got["forms"].items():
+        assert result["upper"] == ["HELLO", 'A LINE\nWITH "QUOTES"', "GRüN"], form
+        assert result["doubled"] == wanted, form
+        assert result["response"]["id"] == "one", form
+    assert got["unknown"]["status"] == "404"
+    assert got["over_the_batch_limit"]["status"] == "400"
+
+
+@pytest.mark.parametrize("name", EXCHANGES)
+def test_an_answer_is_byte_for_byte_the_servers(direct: Server, through: Server, name: str) -> None:
+    """Status line, header lines in their order and case, and body are what Triton sent."""
+    expected = exchange(direct.port, EXCHANGES[name])
+    got = exchange(through.port, EXCHANGES[name])
+    assert got == expected
+
+
+def answer_to(server: Server, name: str) -> Answer:
+    return exchange(server.port, EXCHANGES[name])
+
+
+def test_an_unknown_model_is_told_in_tritons_own_words(through: Server) -> None:
+    """The 404 keeps its text/plain and its message: remora renders only errors of its own."""
+    answer = answer_to(through, "unknown model")
+    assert answer.status == 404
+    assert (answer.header(b"content-type") or b"").strip() == b"text/plain"
+    assert orjson.loads(answer.body)["error"].startswith("Request for unknown model")
+
+
+def test_compressed_bodies_stay_compressed(through: Server) -> None:
+    """gzip arrives as gzip and leaves as gzip: remora opens neither."""
+    answer = answer_to(through, "gzip both ways")
+    assert answer.status == 200
+    assert (answer.header(b"content-encoding") or b"").strip() == b"gzip"
+    plain = orjson.loads(answer_to(through, "JSON").body)
+    assert orjson.loads(gzip.decompress(answer.body)) == plain
+    assert plain["outputs"][0]["data"] == ["HELLO", "WOR\nLD"]
+
+
+def test_binary_tensors_come_back_bit_for_bit(through: Server) -> None:
+    """Bytes that look like the end of a head, and floats, cross in both directions unharmed."""
+    answer = answer_to(through, "binary tensors")
+    length = int(answer.header(b"inference-header-content-length") or b"0")
+    tensors = answer.body[length:]
+    rows = (b"HELLO", b"\x00\xff\r\n\r\n")
+    text = b"".join(struct.pack("<I", len(row)) + row for row in rows)
+    assert tensors == text + struct.pack("<6f", 2, 4, 6, 0.2, 2e20, -1)
