@@ -1,0 +1,1 @@
+"""The layers that remora brings, one file each, named as its key in the file."""

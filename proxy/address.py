@@ -4,8 +4,18 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from typing import NamedTuple
+from typing import Annotated, Any, NamedTuple
 from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    PlainValidator,
+    ValidationInfo,
+    WithJsonSchema,
+)
+
+from .units import OFF_SCHEMA, is_off
 
 _HOST = r"(?:\[[0-9A-Fa-f:.%a-z]+\]|[^\s:/@\[\]]*)"
 LISTEN_PATTERN = rf"^(?:unix:/.+|{_HOST}:[0-9]{{1,5}})$"
@@ -93,3 +103,71 @@ def check_endpoint(text: str) -> str:
 def _shown(text: str) -> str:
     """The text without what stands before an `@`: it may be a password."""
     return re.sub(r"//[^/]*@", "//", text)[:80]
+
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+def _address(text: str) -> str:
+    parse_address(text)
+    return text
+
+
+def _admin(value: Any, info: ValidationInfo) -> Any:
+    if is_off(value, info):
+        return None
+    if not isinstance(value, str):
+        raise ValueError("an address or `off` is expected; write 127.0.0.1:9901")
+    return _address(value)
+
+
+def _network(value: Any) -> Any:
+    if isinstance(value, str):
+        try:
+            return ipaddress.ip_network(value)
+        except ValueError:
+            pass
+        try:
+            meant = ipaddress.ip_network(value, strict=False)
+        except ValueError:
+            raise ValueError(f"`{value[:80]}` is not a network; write 10.0.0.0/8") from None
+        raise ValueError(f"`{value[:80]}` has host bits; write {meant}")
+    if isinstance(value, ipaddress.IPv4Network | ipaddress.IPv6Network):
+        return value
+    raise ValueError("a network is expected; write 10.0.0.0/8")
+
+
+ListenAddress = Annotated[
+    str,
+    AfterValidator(_address),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "pattern": LISTEN_PATTERN,
+            "examples": ["0.0.0.0:8080", "[::]:8080", ":8080", "unix:/run/remora.sock"],
+        }
+    ),
+]
+AdminAddress = Annotated[
+    str | None,
+    BeforeValidator(_admin),
+    WithJsonSchema(
+        {"anyOf": [{"type": "string", "pattern": LISTEN_PATTERN}, OFF_SCHEMA]},
+    ),
+]
+Endpoint = Annotated[
+    str,
+    AfterValidator(check_endpoint),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "pattern": ENDPOINT_PATTERN,
+            "examples": ["http://127.0.0.1:8000", "https://gpu-1:443", "unix:/run/model.sock"],
+        }
+    ),
+]
+TrustedNetwork = Annotated[
+    Network,
+    PlainValidator(_network),
+    WithJsonSchema({"type": "string", "examples": ["10.0.0.0/8", "::1"]}),
+]

@@ -10,7 +10,7 @@ from typing import Any
 
 from . import __version__, logs
 from .config import Config
-from .lifecycle import CannotStart, bind_all, require_c_extensions, run
+from .lifecycle import CannotStart, addresses, bind_all, require_c_extensions, run
 from .loader import ConfigError, default_config, load
 from .server import CannotListen, remove_paths
 from .supervisor import supervise
@@ -22,6 +22,7 @@ MISTAKES = 2
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; the exit status."""
     arguments = _parser().parse_args(argv)
+    sys.path.append("")  # so that a file can name a `module:Class` that lies beside it
     command: Callable[[argparse.Namespace], int] = arguments.command
     try:
         return command(arguments)
@@ -43,7 +44,8 @@ def _serve(arguments: argparse.Namespace) -> int:
     except OSError as error:  # what only starting shows: a key that does not fit
         raise CannotStart(str(error)) from error
     finally:
-        remove_paths(file)
+        sockets.close()
+        remove_paths(addresses(file))
 
 
 def _config(arguments: argparse.Namespace) -> Config:

@@ -6,7 +6,6 @@ seconds and sizes bytes once read; `off` is None.
 
 from __future__ import annotations
 
-import ipaddress
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -16,44 +15,32 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    PlainValidator,
-    ValidationInfo,
     WithJsonSchema,
     model_validator,
 )
 
-from .address import ENDPOINT_PATTERN, LISTEN_PATTERN, Address, check_endpoint, parse_address
+from .address import (
+    Address,
+    AdminAddress,
+    Endpoint,
+    ListenAddress,
+    TrustedNetwork,
+    parse_address,
+)
 from .layer import Layer as Layer
 from .match import Host, Method, PathPattern
 from .units import (
-    OFF_SCHEMA,
     Duration,
     OptionalDuration,
     OptionalSize,
     PositiveDuration,
     PositiveSize,
-    is_off,
     unit,
 )
 from .units import Secret as Secret
 
 DEFAULT_LISTEN = "127.0.0.1:8080"
 DEFAULT_ADMIN = "127.0.0.1:9901"
-
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-
-
-def _address(text: str) -> str:
-    parse_address(text)
-    return text
-
-
-def _admin(value: Any, info: ValidationInfo) -> Any:
-    if is_off(value, info):
-        return None
-    if not isinstance(value, str):
-        raise ValueError("an address or `off` is expected; write 127.0.0.1:9901")
-    return _address(value)
 
 
 def _off(value: Any) -> Any:
@@ -64,62 +51,12 @@ def _one_or_more(value: Any) -> Any:
     return value if isinstance(value, list | tuple) else [value]
 
 
-def _network(value: Any) -> Any:
-    if isinstance(value, str):
-        try:
-            return ipaddress.ip_network(value)
-        except ValueError:
-            pass
-        try:
-            meant = ipaddress.ip_network(value, strict=False)
-        except ValueError:
-            raise ValueError(f"`{value[:80]}` is not a network; write 10.0.0.0/8") from None
-        raise ValueError(f"`{value[:80]}` has host bits; write {meant}")
-    if isinstance(value, ipaddress.IPv4Network | ipaddress.IPv6Network):
-        return value
-    raise ValueError("a network is expected; write 10.0.0.0/8")
-
-
 def _file(path: Path) -> Path:
     if not path.is_file():
         raise ValueError(f"there is no file `{path}`")
     return path
 
 
-ListenAddress = Annotated[
-    str,
-    AfterValidator(_address),
-    WithJsonSchema(
-        {
-            "type": "string",
-            "pattern": LISTEN_PATTERN,
-            "examples": ["0.0.0.0:8080", "[::]:8080", ":8080", "unix:/run/remora.sock"],
-        }
-    ),
-]
-AdminAddress = Annotated[
-    str | None,
-    BeforeValidator(_admin),
-    WithJsonSchema(
-        {"anyOf": [{"type": "string", "pattern": LISTEN_PATTERN}, OFF_SCHEMA]},
-    ),
-]
-Endpoint = Annotated[
-    str,
-    AfterValidator(check_endpoint),
-    WithJsonSchema(
-        {
-            "type": "string",
-            "pattern": ENDPOINT_PATTERN,
-            "examples": ["http://127.0.0.1:8000", "https://gpu-1:443", "unix:/run/model.sock"],
-        }
-    ),
-]
-TrustedNetwork = Annotated[
-    Network,
-    PlainValidator(_network),
-    WithJsonSchema({"type": "string", "examples": ["10.0.0.0/8", "::1"]}),
-]
 Forwarded = Annotated[
     Literal["off", "x-forwarded", "forwarded"],
     BeforeValidator(_off),

@@ -61,10 +61,17 @@ class Deadlines(Generic[T]):
             self._expire(item)
 
 
-class IdleTimer:
-    """Fires when nothing was `touch`ed for `timeout` seconds. A touch costs one assignment."""
+CHECKS = 4
+"""Looks of an IdleTimer within its timeout."""
 
-    __slots__ = ("_expire", "_handle", "_loop", "_timeout", "_touched")
+
+class IdleTimer:
+    """Fires when `moved` was not set for `timeout` seconds, or up to a quarter later.
+
+    Whatever moves bytes sets `moved`, an assignment per chunk; the timer looks now and then.
+    """
+
+    __slots__ = ("_expire", "_handle", "_loop", "_still", "_timeout", "moved")
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, timeout: float, expire: Callable[[], None]
@@ -72,21 +79,20 @@ class IdleTimer:
         self._loop = loop
         self._timeout = timeout
         self._expire = expire
-        self._touched = loop.time()
-        self._handle: asyncio.TimerHandle | None = loop.call_later(timeout, self._check)
-
-    def touch(self) -> None:
-        self._touched = self._loop.time()
+        self._still = 0
+        self.moved = False
+        self._handle: asyncio.TimerHandle | None = loop.call_later(timeout / CHECKS, self._look)
 
     def stop(self) -> None:
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None
 
-    def _check(self) -> None:
-        due = self._touched + self._timeout
-        if due > self._loop.time():
-            self._handle = self._loop.call_at(due, self._check)
+    def _look(self) -> None:
+        self._still = 0 if self.moved else self._still + 1
+        self.moved = False
+        if self._still < CHECKS:
+            self._handle = self._loop.call_later(self._timeout / CHECKS, self._look)
         else:
             self._handle = None
             self._expire()

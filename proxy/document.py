@@ -100,9 +100,10 @@ def read(text: str, env: Mapping[str, str]) -> Document:
         raise Unreadable(f"the character #x{error.character:04x} may not stand here", at) from None
     except yaml.MarkedYAMLError as error:
         told = _told(error.problem or "it cannot be parsed")
-        mark = error.problem_mark
-        if mark is not None and "${" in text.splitlines()[mark.line][: mark.column + 1]:
-            told += "; between braces or brackets a `${NAME}` needs quotes"
+        if error.problem_mark is not None and told.startswith("expected ',' or"):
+            line, column = error.problem_mark.line, error.problem_mark.column
+            if "${" in "".join(text.splitlines()[line : line + 1])[: column + 1]:
+                told += "; between braces or brackets a `${NAME}` needs quotes"
         raise Unreadable(f"not YAML: {told}", _position(error.problem_mark)) from None
     if root is None:
         raise Unreadable("the file is empty", Position(1, 1))
@@ -116,6 +117,7 @@ _PROBLEMS = {
     "mapping values are not allowed here": "a second `:` on a line; quote the value",
     "could not find expected ':'": "a `:` is missing after the key",
     "found character '\\t'": "indent with spaces, not with tabs",
+    "second occurrence": "this anchor (`&`) was given before",
     "but found another document": "one file holds one document",
 }
 

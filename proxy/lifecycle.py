@@ -14,9 +14,9 @@ import uvloop
 from aiohttp import http_parser
 
 from . import config
-from .address import parse_address
+from .address import Address, parse_address
 from .admin import Admin
-from .server import Server, bind
+from .server import Server, bind, remove_paths
 
 log = logging.getLogger("remora")
 
@@ -41,6 +41,11 @@ class Sockets:
     listeners: Sequence[socket.socket]
     admin: socket.socket | None
 
+    def close(self) -> None:
+        """Closes this process's hold on them. A second call does nothing."""
+        for sock in (*self.listeners, *((self.admin,) if self.admin is not None else ())):
+            sock.close()
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -50,10 +55,26 @@ class Place:
     peers: Sequence[Path]
 
 
+def addresses(file: config.Config) -> list[Address]:
+    """Every place where a process listens, the admin's last."""
+    places = [listener.parsed for listener in file.listen]
+    return [*places, parse_address(file.admin)] if file.admin else places
+
+
 def bind_all(file: config.Config) -> Sockets:
-    """Raises CannotListen."""
-    listeners = [bind(listener.parsed) for listener in file.listen]
-    return Sockets(listeners, bind(parse_address(file.admin)) if file.admin else None)
+    """Raises CannotListen, with nothing left bound."""
+    bound: list[socket.socket] = []
+    places = addresses(file)
+    try:
+        for place in places:
+            bound.append(bind(place))
+    except OSError:
+        for sock in bound:
+            sock.close()
+        remove_paths(places[: len(bound)])
+        raise
+    count = len(file.listen)
+    return Sockets(bound[:count], bound[count] if file.admin else None)
 
 
 def run(file: config.Config, sockets: Sockets, place: Place | None = None) -> int:

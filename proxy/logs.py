@@ -30,11 +30,9 @@ class TextFormatter(_Bounded):
 
 class JsonFormatter(_Bounded):
     def format(self, record: logging.LogRecord) -> str:
-        line = {
-            "time": self.when(record),
-            "level": record.levelname.lower(),
-            "message": self.message(record),
-        }
+        # A message that is a mapping already has its fields: middleware.access_log logs such.
+        told = record.msg if isinstance(record.msg, dict) else {"message": self.message(record)}
+        line = {"time": self.when(record), "level": record.levelname.lower(), **told}
         return orjson.dumps(line).decode()
 
 

@@ -7,8 +7,9 @@ import contextlib
 import errno
 import logging
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from . import config
 from .address import Address
@@ -36,29 +37,48 @@ def bind(address: Address) -> socket.socket:
     """A listening socket. Raises CannotListen."""
     try:
         if address.path is not None:
-            _clear_stale(address.path)
-            sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            sock.bind(address.path)
-        else:
-            found = socket.getaddrinfo(
-                address.host or None,
-                address.port,
-                type=socket.SOCK_STREAM,
-                flags=socket.AI_PASSIVE,
-            )
-            # Of the wildcard's two families take IPv6: it serves IPv4 clients, too.
-            found.sort(key=lambda one: one[0] != socket.AF_INET6 if not address.host else 0)
-            family, kind, protocol, _, where = found[0]
-            sock = socket.socket(family, kind, protocol)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(bool(address.host)))
-            sock.bind(where)
-        sock.listen(BACKLOG)
+            return _bind_unix(address.path)
+        found = socket.getaddrinfo(
+            address.host or None, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        if address.host:
+            return _bind_tcp(found[0], only_ipv6=True)
+        # Of the wildcard's two families IPv6 serves IPv4 clients, too; not every kernel has it.
+        found.sort(key=lambda one: one[0] != socket.AF_INET6)
+        try:
+            return _bind_tcp(found[0], only_ipv6=False)
+        except OSError as error:
+            if error.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
+                raise
+            return _bind_tcp(found[-1], only_ipv6=False)
     except OSError as error:
         why = "the address is in use" if error.errno == errno.EADDRINUSE else error.strerror
         raise CannotListen(f"cannot listen on {describe(address)}: {why}") from error
-    sock.setblocking(False)
+
+
+def _bind_unix(path: str) -> socket.socket:
+    _clear_stale(path)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    return _listening(sock, path)
+
+
+def _bind_tcp(found: tuple[Any, ...], *, only_ipv6: bool) -> socket.socket:
+    family, kind, protocol, _, where = found
+    sock = socket.socket(family, kind, protocol)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(only_ipv6))
+    return _listening(sock, where)
+
+
+def _listening(sock: socket.socket, where: Any) -> socket.socket:
+    try:
+        sock.bind(where)
+        sock.listen(BACKLOG)
+        sock.setblocking(False)
+    except OSError:
+        sock.close()
+        raise
     return sock
 
 
@@ -77,7 +97,7 @@ def _clear_stale(path: str) -> None:
         try:
             probe.connect(path)
         except ConnectionRefusedError:
-            Path(path).unlink()
+            Path(path).unlink(missing_ok=True)
         except OSError:
             return
 
@@ -187,12 +207,14 @@ class Server:
         for listener in listeners:
             listener.close()
         if listeners and self._owns_paths:
-            remove_paths(self.config)
+            remove_paths(listener.parsed for listener in self.config.listen)
 
 
-def remove_paths(file: config.Config) -> None:
-    """Unix sockets leave a file behind; their owner takes it away."""
-    for listener in file.listen:
-        path = listener.parsed.path
-        if path is not None:
-            Path(path).unlink(missing_ok=True)
+def remove_paths(addresses: Iterable[Address]) -> None:
+    """Takes away the files that closed unix sockets leave behind.
+
+    A successor may have bound its own under the same name while we were draining: that one stays.
+    """
+    for address in addresses:
+        if address.path is not None:
+            _clear_stale(address.path)

@@ -195,6 +195,16 @@ def test_compose_takes_away_what_a_service_does_not_need(name: str) -> None:
     assert "privileged" not in service
 
 
+def test_workers_find_a_place_to_meet_under_a_read_only_root() -> None:
+    """`workers` above 1 need a writable /tmp: both deployments give one that is memory."""
+    assert compose()["services"]["remora"]["tmpfs"] == ["/tmp"]
+    pod = manifests()["Deployment"]["spec"]["template"]["spec"]
+    (mount,) = [each for each in pod["initContainers"][0]["volumeMounts"]
+                if each["mountPath"] == "/tmp"]  # fmt: skip
+    (volume,) = [each for each in pod["volumes"] if each["name"] == mount["name"]]
+    assert volume["emptyDir"]["medium"] == "Memory"
+
+
 def test_compose_checks_every_service_and_lets_remora_drain() -> None:
     """TGI and Redis bring a check, remora's is in its image; a stop waits for the drain."""
     services = compose()["services"]
@@ -261,7 +271,7 @@ def test_kubernetes_leads_clients_to_remora_and_remora_to_the_server() -> None:
     config = load("docker/kubernetes/sidecar.yaml")
     assert config.upstreams["default"].endpoints == [f"http://{host}:{of_server}"]
 
-    (mount,) = remora["volumeMounts"]
+    (mount,) = [each for each in remora["volumeMounts"] if each.get("readOnly")]
     (volume,) = [each for each in template["spec"]["volumes"] if each["name"] == mount["name"]]
     assert volume["configMap"]["name"] == objects["ConfigMap"]["metadata"]["name"]
     assert remora["args"] == json.loads(final("CMD")[0])

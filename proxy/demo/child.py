@@ -31,7 +31,8 @@ class Child:
 
     name: for messages. argv: the command. port: where it will listen. ready: the path that answers
     200 once it is ready; None where an accepted connection says enough. ready_port: the port of
-    `ready`, where it is another. within: seconds it may take to be ready.
+    `ready`, where it is another. within: seconds it may take to be ready. grace: seconds from
+    SIGTERM to a second one, and from there to SIGKILL.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class Child:
         ready: str | None = None,
         ready_port: int | None = None,
         within: float = 20.0,
+        grace: float = 3.0,
     ) -> None:
         self.name = name
         self.argv = list(argv)
@@ -50,6 +52,7 @@ class Child:
         self.ready = ready
         self.ready_port = ready_port or port
         self.within = within
+        self.grace = grace
         self.ready_after = 0.0
         self._process: subprocess.Popen[bytes] | None = None
         self._log: IO[bytes] | None = None
@@ -75,14 +78,14 @@ class Child:
             self.stop()
             raise
 
-    def stop(self, grace: float = 3.0) -> None:
-        """SIGTERM, a second one after `grace` seconds, then SIGKILL to the whole process group."""
+    def stop(self) -> None:
+        """SIGTERM, a second one after `grace`, then SIGKILL to the whole process group."""
         process, self._process = self._process, None
         if process is not None:
             for _ in range(2):
                 process.terminate()
                 try:
-                    process.wait(grace)
+                    process.wait(self.grace)
                     break
                 except subprocess.TimeoutExpired:
                     continue

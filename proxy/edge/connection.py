@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
 from ..apis import by_name, render
-from ..deadline import IdleTimer
 from ..errors import (
     BadRequest,
     BodyTooLarge,
@@ -20,6 +19,7 @@ from ..errors import (
 )
 from ..exchange import Headers, Request, Response, Stream, Tunnel
 from ..headers import head_block
+from .intake import Intake
 from .parser import Head, RequestReader
 from .pump import Pump, whole
 
@@ -34,24 +34,6 @@ LINGER = 2.0
 """Seconds that a refused client has to read why, before its connection is torn down."""
 
 
-class BodySource:
-    """The Source of a request's body: the connection it comes from, not to be closed with it."""
-
-    __slots__ = ("_client",)
-
-    def __init__(self, client: ClientConnection) -> None:
-        self._client = client
-
-    def pause(self) -> None:
-        self._client.pause()
-
-    def resume(self) -> None:
-        self._client.resume()
-
-    def abort(self) -> None:
-        self._client.body_unwanted()
-
-
 class ClientConnection(asyncio.Protocol):
     """Reads one request at a time; what a client sends ahead waits in the reader, bounded.
 
@@ -60,9 +42,9 @@ class ClientConnection(asyncio.Protocol):
 
     # fmt: off
     __slots__ = (
-        "_body", "_body_timer", "_closing", "_edge", "_ended", "_held", "_keep", "_peer", "_pump",
+        "_closing", "_edge", "_ended", "_intake", "_keep", "_peer", "_pump",
         "_reader", "_request", "_scheme", "_send_timer", "_transport", "_tunnel", "_unwritten",
-        "_writable", "loop", "since", "task", "write",
+        "_writable", "held", "loop", "since", "task", "write",
     )
     # fmt: on
 
@@ -77,8 +59,7 @@ class ClientConnection(asyncio.Protocol):
         self._peer = ""
         self._request: Request | None = None
         self.task: asyncio.Task[None] | None = None
-        self._body: Stream | None = None
-        self._body_timer: IdleTimer | None = None
+        self._intake: Intake | None = None
         self._pump: Pump | None = None
         self._tunnel: Tunnel | None = None
         self._ended: asyncio.Future[None] | None = None
@@ -87,7 +68,8 @@ class ClientConnection(asyncio.Protocol):
         self._unwritten = 0
         self._keep = True
         self._closing = False
-        self._held = False
+        self.held = False
+        """The socket is not read."""
         self.since = 0.0
         """Loop time since which no request is under way: what head and idle time count from."""
 
@@ -114,9 +96,10 @@ class ClientConnection(asyncio.Protocol):
         reader.feed(data)
         if self._request is None:
             self._next()
-        elif self._body is not None:
-            self._more_body()
-        elif reader.buffered > PIPELINED_BYTES:
+            return
+        if self._intake is not None:
+            self._intake.more()
+        if (self._intake is None or reader.done) and reader.buffered > PIPELINED_BYTES:
             self.pause()
 
     def eof_received(self) -> bool:
@@ -130,15 +113,13 @@ class ClientConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
         self._edge.connections.discard(self)
-        self._stop_timers()
+        self._stop_send_timer()
         if self._tunnel is not None:
             self._tunnel.close()
             if self._ended is not None and not self._ended.done():
                 self._ended.set_result(None)
             return
-        body, self._body = self._body, None
-        if body is not None:
-            body.fail(ClientGone())
+        self._end_intake()
         if self.task is not None:
             self.task.cancel()
         self._wake_writer()
@@ -158,9 +139,7 @@ class ClientConnection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._wake_writer()
-        if self._send_timer is not None:
-            self._send_timer.cancel()
-            self._send_timer = None
+        self._stop_send_timer()
         if self._pump is not None:
             self._pump.stream.resume()
         elif self._tunnel is not None:
@@ -184,20 +163,25 @@ class ClientConnection(asyncio.Protocol):
             return
         if reader.done and not reader.trailers:
             request.body = piece
-        elif reader.done:
-            request.body = body = Stream()
-            body.feed(piece)
-            body.end(reader.trailers)
         else:
-            request.body = self._body = body = Stream(BodySource(self))
-            self._body_timer = IdleTimer(
-                self.loop, self._edge.limits.body_timeout, self._body_too_slow
-            )
-            if piece:
-                body.feed(piece)
+            request.body = self._take_in(piece)
         request.declared = request.body
         self._request = request
         self.task = self.loop.create_task(self._serve(request))
+
+    def _take_in(self, piece: bytes) -> Stream:
+        """The body as a Stream: because more of it will come, or because it has trailers."""
+        reader = self._reader
+        if reader.done:
+            stream = Stream()
+        else:
+            self._intake = Intake(self, reader, self._edge.limits.body_timeout)
+            stream = self._intake.stream
+        if piece:
+            stream.feed(piece)
+        if reader.done:
+            stream.end(reader.trailers)
+        return stream
 
     def _make_request(self, head: Head) -> Request:
         request = Request(
@@ -309,10 +293,7 @@ class ClientConnection(asyncio.Protocol):
         """The exchange has ended: on to the next, or to the end of the connection."""
         self._request = None
         self.task = None
-        self._stop_body_timer()
-        body, self._body = self._body, None
-        if body is not None:
-            body.fail(ClientGone())
+        self._end_intake()
         if self._transport is None or self._closing:
             return
         if not self._keep or not self._reader.done or self._edge.draining:
@@ -320,63 +301,31 @@ class ClientConnection(asyncio.Protocol):
             return
         self._reader.next(self._edge.limits.body)
         self.since = self.loop.time()
-        if self._held:
+        if self.held:
             self.resume()
         if self._reader.buffered:
             self._next()
 
-    # -- the request's body
-
-    def _more_body(self) -> None:
-        reader, body = self._reader, self._body
-        assert body is not None
-        if reader.done:
-            if reader.buffered > PIPELINED_BYTES:
-                self.pause()
-            return
-        if self._body_timer is not None:
-            self._body_timer.touch()
-        try:
-            piece = reader.body()
-        except ProxyError as error:
-            self._keep = False
-            self._stop_body_timer()
-            body.fail(error)
-            return
-        if piece:
-            body.feed(piece)
-        if reader.done:
-            self._stop_body_timer()
-            body.end(reader.trailers)
+    # -- what the body of a request asks of its connection
 
     def pause(self) -> None:
-        self._held = True
+        self.held = True
         if self._transport is not None:
             self._transport.pause_reading()
 
     def resume(self) -> None:
-        self._held = False
-        if self._body_timer is not None:
-            self._body_timer.touch()
+        self.held = False
         if self._transport is not None and not self._transport.is_closing():
             self._transport.resume_reading()
 
-    def body_unwanted(self) -> None:
-        """Nobody will read the rest: the answer is the last one on this connection."""
-        self._body = None
+    def last_answer(self) -> None:
+        """What follows in the client's bytes cannot be told: no request is read behind this one."""
         self._keep = False
-        self._stop_body_timer()
 
-    def _body_too_slow(self) -> None:
-        self._body_timer = None
-        if self._held:  # the upstream is the slow one
-            self._body_timer = IdleTimer(
-                self.loop, self._edge.limits.body_timeout, self._body_too_slow
-            )
-            return
-        self._keep = False
-        if self._body is not None:
-            self._body.fail(RequestTimeout("the request's body did not come in time"))
+    def _end_intake(self) -> None:
+        intake, self._intake = self._intake, None
+        if intake is not None:
+            intake.left()
 
     def _send_continue(self) -> None:
         self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -397,7 +346,7 @@ class ClientConnection(asyncio.Protocol):
         tunnel.open(self)
         if rest := self._reader.rest():
             tunnel.write(rest)
-        if self._held:
+        if self.held:
             self.resume()
         self._ended = self.loop.create_future()
         await self._ended
@@ -421,9 +370,6 @@ class ClientConnection(asyncio.Protocol):
         self.write(whole(asked, response, close=True))
         self._linger()
 
-    def close_after_answer(self) -> None:
-        self._keep = False
-
     def abort(self) -> None:
         """Ends the connection so that nobody takes what was sent for a whole answer."""
         self._keep = False
@@ -440,7 +386,7 @@ class ClientConnection(asyncio.Protocol):
         if self._reader.done and not self._reader.buffered:
             transport.close()
             return
-        if self._held:
+        if self.held:
             self.resume()
         if transport.can_write_eof():
             transport.write_eof()
@@ -485,13 +431,7 @@ class ClientConnection(asyncio.Protocol):
                 self._writable.set_result(None)
             self._writable = None
 
-    def _stop_body_timer(self) -> None:
-        if self._body_timer is not None:
-            self._body_timer.stop()
-            self._body_timer = None
-
-    def _stop_timers(self) -> None:
-        self._stop_body_timer()
+    def _stop_send_timer(self) -> None:
         if self._send_timer is not None:
             self._send_timer.cancel()
             self._send_timer = None

@@ -142,7 +142,7 @@ class Pump:
             self._write(self._framed(self._request.api.error_event(known)))
             if self._chunked:
                 self._write(head_block(b"0", []))
-            self._client.close_after_answer()
+            self._client.last_answer()
         else:
             self._client.abort()
         self._finish()

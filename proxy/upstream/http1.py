@@ -1,28 +1,20 @@
-"""One keep-alive connection to an endpoint: one exchange at a time, parsed by httptools (llhttp).
-
-What the endpoint sends is trusted as little as what a client sends: a head over its bound or
-anything llhttp's strict mode refuses fails the exchange with 502 and drops the connection.
-"""
+"""One keep-alive connection to an endpoint: one exchange at a time."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING, cast
 
-import httptools
-
 from ..deadline import IdleTimer
-from ..errors import UpstreamClosed, UpstreamError, UpstreamProtocolError, UpstreamTimeout
-from ..exchange import Headers, Request, Response, Stream, Tunnel
-from ..headers import FORBIDDEN_TRAILERS, head_block, kind_of, with_length
+from ..errors import UpstreamClosed, UpstreamError, UpstreamTimeout
+from ..exchange import Request, Response, Stream, Tunnel
+from ..headers import head_block, with_length
+from .answer import AnswerReader
 from .body import BodyWriter
-from .head import FIXED, NO_BODY, UNTIL_CLOSE, read_head
+from .head import FIXED
 
 if TYPE_CHECKING:
     from .pool import Pool
-
-MAX_INTERIM = 16
-"""1xx answers to one request; more is a server gone wrong."""
 
 
 class StaleConnection(UpstreamClosed):
@@ -38,17 +30,16 @@ class UpstreamConnection(asyncio.Protocol):
 
     # fmt: off
     __slots__ = (
-        "_chunks", "_complete", "_ending", "_failure", "_fields", "_head_bytes", "_idle_timer",
-        "_interim", "_keep", "_loop", "_parser", "_paused", "_pool", "_reason", "_received",
-        "_request", "_response", "_sent", "_stream", "_total_timer", "_transport", "_tunnel",
-        "_tunnel_data", "_waiter", "_writer", "born", "idle_since", "made", "used",
+        "_answer", "_idle_timer", "_loop", "_paused", "_pool", "_received", "_request", "_sent",
+        "_total_timer", "_transport", "_tunnel", "_tunnel_data", "_waiter", "_writer", "born",
+        "idle_since", "made", "used",
     )
     # fmt: on
 
     def __init__(self, pool: Pool, loop: asyncio.AbstractEventLoop) -> None:
         self._pool = pool
         self._loop = loop
-        self._parser = httptools.HttpResponseParser(self)
+        self._answer = AnswerReader(pool.limits)
         self._transport: asyncio.Transport | None = None
         self._request: Request | None = None
         self._waiter: asyncio.Future[Response] | None = None
@@ -57,24 +48,13 @@ class UpstreamConnection(asyncio.Protocol):
         self._total_timer: asyncio.TimerHandle | None = None
         self._tunnel: Tunnel | None = None
         self._tunnel_data: bytes | None = None
-        self._paused = False
+        self._paused = self._received = self._sent = False
         self.made = False
+        """It was connected once: its end will be told to the pool."""
         self.used = False
+        """It has carried an exchange to its end."""
         self.born = loop.time()
         self.idle_since = self.born
-        self._reset()
-
-    def _reset(self) -> None:
-        self._response: Response | None = None
-        self._stream: Stream | None = None
-        self._chunks: list[bytes] = []
-        self._fields: Headers = []
-        self._reason = b""
-        self._failure: UpstreamError | None = None
-        self._head_bytes = 0
-        self._interim = 0
-        self._received = self._complete = self._keep = self._sent = False
-        self._ending = NO_BODY
 
     @property
     def usable(self) -> bool:
@@ -92,7 +72,8 @@ class UpstreamConnection(asyncio.Protocol):
             raise (StaleConnection if self.used else UpstreamClosed)(
                 "the upstream closed the connection before the request was sent"
             )
-        self._reset()
+        self._answer.expect(request)
+        self._received = self._sent = False
         self._request = request
         waiter: asyncio.Future[Response] = self._loop.create_future()
         self._waiter = waiter
@@ -148,90 +129,9 @@ class UpstreamConnection(asyncio.Protocol):
         self._sent = True
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_exception(error)
-        elif self._stream is not None:
-            self._stream.fail(error)
+        elif self._answer.stream is not None:
+            self._answer.stream.fail(error)
         self.abort()
-
-    # -- httptools callbacks, inside data_received
-
-    def on_message_begin(self) -> None:
-        if self._complete:
-            raise self._refuse("more than one answer to one request")
-
-    def on_status(self, reason: bytes) -> None:
-        self._reason += reason
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._fields.append((name, value))
-
-    def on_headers_complete(self) -> None:
-        status = self._parser.get_status_code()
-        if not 100 <= status <= 999:
-            raise self._refuse(f"status {status}")
-        fields, self._fields = self._fields, []
-        limits = self._pool.limits
-        if len(fields) > limits.headers:
-            raise self._refuse(f"more than {limits.headers} header lines")
-        if (
-            self._head_bytes > limits.head
-            and sum(len(name) + len(value) + 4 for name, value in fields) > limits.head
-        ):
-            raise self._refuse(f"a head over {limits.head} bytes")
-        request = self._request
-        assert request is not None
-        if status < 200:
-            self._on_interim(request, status, fields)
-            return
-        try:
-            response, ending, close = read_head(request, status, self._reason, fields)
-        except UpstreamError as error:
-            self._failure = error
-            raise
-        self._response = response
-        self._ending = ending
-        if request.method == b"HEAD":
-            # llhttp was not told that no body follows: this parser's work ends here.
-            self._keep = not close and self._parser.get_http_version() == "1.1"
-            self._complete = True
-            self._parser = httptools.HttpResponseParser(self)
-
-    def _on_interim(self, request: Request, status: int, fields: Headers) -> None:
-        self._interim += 1
-        if self._interim > MAX_INTERIM:
-            raise self._refuse(f"more than {MAX_INTERIM} interim answers")
-        if status == 101:
-            if request.upgrade is None:
-                raise self._refuse("101 to a request that asked for no upgrade")
-            self._response = Response(101, fields, b"", self._reason)
-        elif request.interim is not None:
-            headers = [pair for pair in fields if not kind_of(pair[0])]
-            request.interim(status, self._reason, headers)
-        self._reason = b""
-
-    def on_body(self, data: bytes) -> None:
-        if self._complete:
-            raise self._refuse("a body where none may be")
-        if self._stream is not None:
-            self._stream.feed(data)
-        else:
-            self._chunks.append(data)
-
-    def on_message_complete(self) -> None:
-        if self._response is None or self._complete:
-            return
-        self._complete = True
-        self._keep = self._parser.should_keep_alive() and self._response.status != 101
-        if self._fields:
-            trailers, self._fields = self._fields, []
-            self._response.trailers = [
-                (name, value.rstrip(b" \t"))
-                for name, value in trailers
-                if name.lower() not in FORBIDDEN_TRAILERS
-            ]
-
-    def _refuse(self, what: str) -> UpstreamError:
-        self._failure = UpstreamProtocolError(f"the upstream sent {what}")
-        return self._failure
 
     # -- asyncio.Protocol
 
@@ -240,76 +140,56 @@ class UpstreamConnection(asyncio.Protocol):
         self.made = True
 
     def data_received(self, data: bytes) -> None:
-        if self._tunnel is not None:
-            self._tunnel.write(data)
-            return
         if self._request is None:
-            self.abort()  # nobody asked: a 408 before closing, or a server gone wrong
-            return
-        if self._tunnel_data is not None:
-            self._tunnel_data += data
+            self._unexpected(data)
             return
         self._received = True
-        if self._response is None:
-            self._head_bytes += len(data)
-        elif self._idle_timer is not None:
-            self._idle_timer.touch()
+        if self._idle_timer is not None:
+            self._idle_timer.moved = True
+        answer = self._answer
         try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            self._upgraded(data[upgrade.args[0] :])
+            rest = answer.feed(data)
+        except UpstreamError as error:
+            self._fail(error)
             return
-        except httptools.HttpParserError as error:
-            self._parse_failed(error)
+        if answer.response is None:
             return
-        response = self._response
-        if response is None:
-            if self._head_bytes > self._pool.limits.head:
-                self._fail(self._refuse(f"a head over {self._pool.limits.head} bytes"))
+        if rest is not None:
+            self._upgraded(answer.response, rest)
             return
-        stream = self._stream
-        if stream is None:
-            self._head_came(response)
-        elif self._complete:
-            stream.end(response.trailers)
-        if self._complete:
+        if answer.stream is None:
+            self._head_came(answer.response)
+        elif answer.complete:
+            answer.stream.end(answer.response.trailers)
+        if answer.complete:
             self._finish()
 
-    def _parse_failed(self, error: httptools.HttpParserError) -> None:
-        response = self._response
-        if not self._complete or response is None or response.status == 101:
-            self._fail(
-                self._failure or UpstreamProtocolError(f"the upstream sent bad HTTP: {error}")
-            )
-            return
-        # The answer is whole; what follows it is not. Deliver it, trust nothing after it.
-        self._keep = False
-        if self._stream is None:
-            self._head_came(response)
+    def _unexpected(self, data: bytes) -> None:
+        if self._tunnel is not None:
+            self._tunnel.write(data)
+        elif self._tunnel_data is not None:
+            self._tunnel_data += data
         else:
-            self._stream.end(response.trailers)
-        self._finish()
+            self._drop()  # nobody asked: a 408 before closing, or a server gone wrong
 
     def _head_came(self, response: Response) -> None:
-        self._pool.first_byte.clear(self)
+        answer, pool = self._answer, self._pool
+        pool.first_byte.clear(self)
         if self._writer is not None:
             self._writer.forget()
-        chunks = self._chunks
-        if self._complete:
+        chunks = answer.chunks
+        if answer.complete:
             response.body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         else:
-            stream = self._stream = response.body = Stream(self)
+            answer.stream = response.body = stream = Stream(self)
             for chunk in chunks:
                 stream.feed(chunk)
-            if self._pool.timeouts.idle is not None:
-                self._idle_timer = IdleTimer(
-                    self._loop, self._pool.timeouts.idle, self._idle_too_long
-                )
-        if self._ending == FIXED:
+            if pool.timeouts.idle is not None:
+                self._idle_timer = IdleTimer(self._loop, pool.timeouts.idle, self._idle_too_long)
+        if answer.ending == FIXED:
             response.declared = response.body
-        waiter = self._waiter
-        if waiter is not None and not waiter.done():
-            waiter.set_result(response)
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(response)
 
     def _finish(self) -> None:
         """The answer is whole: back to the pool, or closed where it cannot be used again."""
@@ -319,7 +199,7 @@ class UpstreamConnection(asyncio.Protocol):
         writer, self._writer = self._writer, None
         if not self._sent and writer is not None:
             writer.stream.abort()  # answered early: the rest of the request has no reader
-        if self._keep and self._sent and self._ending != UNTIL_CLOSE and self.usable:
+        if self._answer.keep and self._sent and self.usable:
             self.used = True
             if self._paused:
                 self.resume()
@@ -338,14 +218,14 @@ class UpstreamConnection(asyncio.Protocol):
             return
         if self._request is None:
             return
-        if self._response is None:
+        answer = self._answer
+        if answer.response is None:
             if self.used and not self._received:
                 self._fail(StaleConnection("the upstream closed a kept connection"))
             else:
                 self._fail(UpstreamClosed("the upstream closed the connection without an answer"))
-        elif self._ending == UNTIL_CLOSE and exc is None and self._stream is not None:
-            self._complete = True
-            self._stream.end()
+        elif answer.closed(cleanly=exc is None) and answer.stream is not None:
+            answer.stream.end()
             self._finish()
         else:
             self._fail(UpstreamClosed("the upstream closed the connection amid its answer"))
@@ -366,16 +246,17 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _fail(self, error: UpstreamError) -> None:
         self._stop_timers()
-        waiter, stream, writer = self._waiter, self._stream, self._writer
+        waiter, stream, writer = self._waiter, self._answer.stream, self._writer
         self._request = self._waiter = self._writer = None
         if waiter is not None and not waiter.done():
             waiter.set_exception(error)
         elif stream is not None:
             stream.fail(error)
-        if writer is not None and not self._sent and not isinstance(error, StaleConnection):
-            writer.stream.abort()
-        elif writer is not None and not self._sent:
-            writer.stream.pause()
+        if writer is not None and not self._sent:
+            if isinstance(error, StaleConnection):
+                writer.stream.pause()  # until another connection takes over
+            else:
+                writer.stream.abort()
         self._drop()
 
     def first_byte_late(self) -> None:
@@ -384,11 +265,10 @@ class UpstreamConnection(asyncio.Protocol):
     def _idle_too_long(self) -> None:
         self._idle_timer = None
         if self._paused:  # the client is the slow one
-            self._idle_timer = IdleTimer(
-                self._loop, cast(float, self._pool.timeouts.idle), self._idle_too_long
-            )
-            return
-        self._fail(UpstreamTimeout("the upstream fell silent amid its answer"))
+            timeout = cast(float, self._pool.timeouts.idle)
+            self._idle_timer = IdleTimer(self._loop, timeout, self._idle_too_long)
+        else:
+            self._fail(UpstreamTimeout("the upstream fell silent amid its answer"))
 
     def _over_total(self) -> None:
         self._total_timer = None
@@ -417,7 +297,7 @@ class UpstreamConnection(asyncio.Protocol):
     def resume(self) -> None:
         self._paused = False
         if self._idle_timer is not None:
-            self._idle_timer.touch()
+            self._idle_timer.moved = True
         if self.usable:
             cast(asyncio.Transport, self._transport).resume_reading()
 
@@ -426,10 +306,9 @@ class UpstreamConnection(asyncio.Protocol):
         self._request = self._waiter = self._writer = None
         self._drop()
 
-    def _upgraded(self, first: bytes) -> None:
-        response = self._response
-        assert response is not None
+    def _upgraded(self, response: Response, first: bytes) -> None:
         self._stop_timers()
+        self._request = None
         self._tunnel_data = first
         response.tunnel = self
         if self._waiter is not None and not self._waiter.done():

@@ -10,6 +10,9 @@ from typing import cast
 
 from . import wire
 
+RECENT = 256
+"""Bytes of a stream that are kept: its end, in however many pieces it comes."""
+
 
 class WrongAnswerError(Exception):
     """The proxy did not give back what the backend sent."""
@@ -87,7 +90,7 @@ class Stream(Connection):
         super().__init__(failed)
         self.ages = ages
         self.events = 0
-        self.last = self.before = b""
+        self.recent = b""
         self.started = asyncio.get_running_loop().create_future()
         self.ended = asyncio.get_running_loop().create_future()
 
@@ -104,13 +107,13 @@ class Stream(Connection):
         stamped = data[at : at + wire.STAMP_DIGITS]
         if at >= len(wire.STAMP) and len(stamped) == wire.STAMP_DIGITS:
             self.ages.append(wire.age(stamped))
-        self.before, self.last = self.last, data
-        if (data if len(data) > 4 else self.before + data).endswith(b"0\r\n\r\n"):
+        self.recent = (self.recent + data)[-RECENT:]
+        if self.recent.endswith(b"0\r\n\r\n"):
             self.verify()
 
     def verify(self) -> None:
-        usage = (self.before + self.last).rpartition(wire.USAGE)[2].partition(b"}")[0]
+        usage = self.recent.rpartition(wire.USAGE)[2].partition(b"}")[0]
         if usage != b"%d" % (self.events - wire.CLOSING_EVENTS):
-            self.wrong(f"{self.events} events came; the end says:", self.last[-300:])
+            self.wrong(f"{self.events} events came; the end says:", self.recent)
         elif not self.ended.done():
             self.ended.set_result(None)

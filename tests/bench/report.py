@@ -10,6 +10,8 @@ from xml.sax.saxutils import escape
 from .scenarios import Column, Row, Table
 
 Tables = dict[str, Table]
+BUSY = 10
+"""Percent of one core that something else used: above it the page says so."""
 
 
 def ratio(table: Table, name: str, to: str) -> list[float]:
@@ -89,7 +91,8 @@ def _cells(table: Table, row: Row) -> list[str]:
 def _others(tables: Tables) -> str:
     rows = [row for table in tables.values() for row in table.rows]
     values = [value for row in rows for value in row.values.get("others", [])]
-    return f"{_figure(values, 0, spread=True)} % of one core"
+    told = f"{_figure(values, 0, spread=True)} % of one core"
+    return f"**{told}: too busy to compare**" if values and median(values) > BUSY else told
 
 
 def markdown(tables: Tables, facts: dict[str, str]) -> str:
@@ -105,7 +108,7 @@ def markdown(tables: Tables, facts: dict[str, str]) -> str:
         got = median(values) if values else None
         verdict = "-"
         if got is not None:
-            verdict = "aim" if got <= target.aim else "yes" if got <= target.least else "no"
+            verdict = "no" if got > target.least else "at least" if got > target.aim else "aim"
         bounds = [f"{bound:g}{target.unit}" for bound in (target.least, target.aim)]
         told = _figure(values, digits, spread=True) + (target.unit if values else "")
         body.append([target.what, *bounds, told, verdict])

@@ -59,10 +59,10 @@ async def test_async_and_sync_are_alike() -> None:
 
 def test_the_whole_group_ends() -> None:
     """A child that ignores SIGTERM is killed with the processes that it started."""
-    child = python(STUBBORN)
+    child = python(STUBBORN, grace=0.1)
     child.start()
     pids = [child.pid, int(child.printed())]
-    child.stop(grace=0.1)
+    child.stop()
     for pid in pids:
         gone(pid)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-DEMO = [sys.executable, "-m", "proxy.demo.show"]
+DEMO = [sys.executable, "-m", "proxy", "demo"]
 
 
 def environment(tmp_path: Path, **modules: str) -> dict[str, str]:
@@ -41,7 +41,7 @@ def test_every_step_on_llama_cpp(model: Path, tmp_path: Path) -> None:
     assert re.findall(r"^\[(\d)/7\]", run.stdout, re.M) == list("1234567")
     assert "llama.cpp: http://127.0.0.1:" in run.stdout
     assert re.search(r"stopped generating \d+\.\d ms later", run.stdout)
-    assert re.search(r"-?\d+\.\d\d ms added", run.stdout)
+    assert re.search(r"remora added -?\d+\.\d\d ms", run.stdout)
     assert list((tmp_path / "tmp").iterdir()) == []
     assert left_running(tmp_path) == []
 

@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 _ODD = (
     b"\r", b"\n", b"\r\n", b"\r\n\r\n", b"\x00", b"\t", b" ", b"  ", b"\x0b", b"\x7f",
-    b"\x80", b"\xff", b":", b",", b";", b"#", b"%", b"0", b"5", b"chunked", b"Content-Length: 3\r\n",
+    b"\x80", b"\xff", b":", b",", b";", b"#", b"%", b"0", b"5", b"chunked",
+    b"Content-Length: 3\r\n",
     b"Transfer-Encoding: chunked\r\n", b"Host: h\r\n", b" HTTP/1.1", b"\xc2\xa0", b'"', b"\\",
 )  # fmt: skip
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, closing
 
 from proxy.loader import load_text
 from proxy.server import Server
@@ -11,7 +11,6 @@ from proxy.server import Server
 from .case import NEVER, Case, Seen
 from .upstreams import Backstage, Received, Script, Upstream, echo
 from .wire import PATIENCE, Address, Wire
-
 
 FILE = """
 listen: 127.0.0.1:0
@@ -37,24 +36,20 @@ class Stage:
     """One remora and one upstream for many cases, played one after the other."""
 
     def __init__(self, script: Script = echo) -> None:
-        self.backstage = Backstage()
-        self._exits = AsyncExitStack()
-        self.upstream = Upstream(self.backstage, script)
+        self._exits = ExitStack()
         try:
-            self.address = self.backstage.run(
-                self._exits.enter_async_context(remora_before("http://" + self.upstream.authority))
-            )
+            self.backstage = self._exits.enter_context(closing(Backstage()))
+            self.upstream = self._exits.enter_context(closing(Upstream(self.backstage, script)))
+            remora = remora_before("http://" + self.upstream.authority)
+            self.address = self.backstage.run(remora.__aenter__())
+            self._exits.callback(lambda: self.backstage.run(remora.__aexit__(None, None, None)))
+            self._pinger = self._exits.enter_context(Wire(self.address))
         except BaseException:
             self.close()
             raise
-        self._pinger: Wire | None = None
 
     def close(self) -> None:
-        if getattr(self, "_pinger", None) is not None:
-            self._pinger.__exit__()
-        self.backstage.run(self._exits.aclose())
-        self.upstream.close()
-        self.backstage.close()
+        self._exits.close()
 
     def ping(self) -> None:
         """A clean exchange on a connection of its own.
@@ -62,8 +57,6 @@ class Stage:
         When it is over, remora has read what was written to its other connections before, and the
         upstream what remora wrote for them: no test needs to sleep. It also shows remora alive.
         """
-        if self._pinger is None or self._pinger.ended:
-            self._pinger = Wire(self.address)
         pinger = self._pinger
         pinger.received = b""
         pinger.send(b"GET /ping HTTP/1.1\r\nHost: ping\r\n\r\n")

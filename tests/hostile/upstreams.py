@@ -202,5 +202,6 @@ class Upstream:
     async def _close(self) -> None:
         self._server.close()
         for connection in self.connections:
-            connection.transport.abort()
-        await asyncio.sleep(0)
+            if not connection.closed.is_set():
+                connection.transport.abort()
+                await connection.closed.wait()
