@@ -73,9 +73,7 @@ class Line(dict[str, Any]):
 
     def __str__(self) -> str:
         return "access " + " ".join(
-            f"{key}={_quoted(value) if isinstance(value, str) else value}"
-            for key, value in self.items()
-            if key != "message"
+            f"{key}={_text(value)}" for key, value in self.items() if key != "message"
         )
 
 
@@ -99,9 +97,9 @@ def _fields(
     if request_id is not None:
         fields["request_id"] = printable(request_id, MAX_FIELD)
     if outcome.cancelled:
-        fields["cancelled"] = "true"
+        fields["cancelled"] = True
     if outcome.error is not None:
-        fields["error"] = printable(outcome.error.code.encode(), MAX_FIELD)
+        fields["error"] = printable(outcome.error.code.encode(errors="replace"), MAX_FIELD)
     return fields
 
 
@@ -115,8 +113,10 @@ def printable(value: bytes, most: int) -> str:
     return told if len(value) <= most else told + "..."
 
 
-def _quoted(value: str) -> str:
+def _text(value: Any) -> str:
     """In quotes where a reader of `key=value` pairs could take it for several."""
+    if not isinstance(value, str):
+        return "true" if value is True else str(value)
     if value and not set(value) & {" ", '"', "="}:
         return value
     return '"' + value.replace('"', '\\"') + '"'

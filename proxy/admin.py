@@ -35,7 +35,7 @@ class Admin:
         self,
         telemetry: Telemetry,
         ready: Callable[[], bool],
-        sock: socket.socket | None,
+        sock: socket.socket,
         own: Path | None = None,
         peers: Sequence[Path] = (),
     ) -> None:
@@ -47,9 +47,8 @@ class Admin:
         self._runners: list[web.AppRunner] = []
 
     async def start(self) -> None:
-        if self._sock is not None:
-            runner = await self._runner(self._metrics)
-            await web.SockSite(runner, self._sock).start()
+        runner = await self._runner(self._metrics)
+        await web.SockSite(runner, self._sock).start()
         if self._own is not None:
             runner = await self._runner(self._own_metrics)
             await web.UnixSite(runner, str(self._own)).start()
@@ -123,7 +122,10 @@ class Sum(Collector):
                 sums = values.setdefault(family.name, {})
                 for sample in family.samples:
                     key = (sample.name, tuple(sample.labels.items()))
-                    sums[key] = sums.get(key, 0.0) + sample.value
+                    if sample.name.endswith("_created"):  # a time: the first worker's
+                        sums[key] = min(sums.get(key, sample.value), sample.value)
+                    else:
+                        sums[key] = sums.get(key, 0.0) + sample.value
         for name, family in families.items():
             for (sample_name, labels), value in values[name].items():
                 family.add_sample(sample_name, dict(labels), value)

@@ -66,9 +66,9 @@ class Assembly:
         for layer in self._layers:
             await layer.start()
 
-    async def stop(self, timeout: float) -> None:
-        """Spawned work has `timeout` seconds to end; then layers stop and idle pools close."""
-        await self.env.drain(timeout)
+    async def stop(self) -> None:
+        """Ends spawned work, then layers, the innermost first, then idle connections."""
+        await self.env.stop()
         for layer in reversed(self._layers):
             await layer.stop()
         for pools in self.pools.values():

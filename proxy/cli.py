@@ -19,6 +19,10 @@ MISTAKES = 2
 """Exit status when the file or the command line is wrong."""
 
 
+class WrongUsage(Exception):
+    """Flags that do not go together."""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; the exit status."""
     arguments = _parser().parse_args(argv)
@@ -28,6 +32,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return command(arguments)
     except ConfigError as error:
         print(error, file=sys.stderr)
+        return MISTAKES
+    except WrongUsage as error:
+        print(f"remora: {error}", file=sys.stderr)
         return MISTAKES
     except (CannotListen, CannotStart) as error:
         print(f"remora: {error}", file=sys.stderr)
@@ -50,6 +57,11 @@ def _serve(arguments: argparse.Namespace) -> int:
 
 def _config(arguments: argparse.Namespace) -> Config:
     if arguments.config is not None:
+        for flag in ("listen", "admin"):
+            if getattr(arguments, flag) is not None:
+                raise WrongUsage(
+                    f"--{flag} goes with --upstream; with -c write `{flag}:` in the file"
+                )
         return load(arguments.config)
     options: dict[str, Any] = {}
     if arguments.listen is not None:

@@ -13,7 +13,7 @@ log = logging.getLogger("remora")
 
 
 class Env:
-    """The Env that layers get. Spawned work is counted, and waited for when serving ends."""
+    """The Env that layers get. Spawned work is counted, and whoever drains waits for it."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, telemetry: Telemetry) -> None:
         self.clock: Callable[[], float] = loop.time
@@ -35,10 +35,8 @@ class Env:
         """Pieces of work under way."""
         return len(self._spawned)
 
-    async def drain(self, timeout: float) -> None:
-        """Waits for spawned work, `timeout` seconds at most; what is left then is cancelled."""
-        if self._spawned:
-            await asyncio.wait(self._spawned, timeout=timeout)
+    async def stop(self) -> None:
+        """Cancels what is still under way; done when all of it has ended."""
         left = list(self._spawned)
         for task in left:
             task.cancel()

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.machinery
+import importlib.util
 import logging
+import os
 import signal
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import uvloop
-from aiohttp import http_parser
 
 from . import config
 from .address import Address, parse_address
-from .admin import Admin
 from .server import Server, bind, remove_paths
+
+if TYPE_CHECKING:
+    from .admin import Admin
 
 log = logging.getLogger("remora")
 
@@ -26,8 +31,15 @@ class CannotStart(Exception):
 
 
 def require_c_extensions() -> None:
-    """aiohttp without its C parser is slower, and more lenient in what it takes for a request."""
-    if http_parser.HttpRequestParser is http_parser.HttpRequestParserPy:
+    """aiohttp without its C parser is slower, and more lenient in what it takes for a request.
+
+    Looked for without importing aiohttp, which serving without an admin port does not need.
+    Raises CannotStart.
+    """
+    package = importlib.util.find_spec("aiohttp")
+    places = package.submodule_search_locations if package is not None else None
+    found = importlib.machinery.PathFinder.find_spec("aiohttp._http_parser", places)
+    if found is None or os.environ.get("AIOHTTP_NO_EXTENSIONS"):
         raise CannotStart(
             "aiohttp runs without its C extensions: unset AIOHTTP_NO_EXTENSIONS, or install a "
             "wheel for this platform: pip install --force-reinstall aiohttp"
@@ -84,33 +96,47 @@ def run(file: config.Config, sockets: Sockets, place: Place | None = None) -> in
 
 
 async def serve(file: config.Config, sockets: Sockets, place: Place | None) -> int:
-    """SIGTERM (and SIGINT, outside of workers) drains; a second one stops at once."""
+    """SIGTERM (and SIGINT, outside of workers) drains; a second one stops at once, and so does the
+    first while the start is not over.
+    """
     server = Server(file, sockets.listeners)
-    admin = Admin(
-        server.telemetry,
-        lambda: server.ready,
-        sockets.admin,
-        place.own if place else None,
-        place.peers if place else (),
-    )
+    admin = _admin(server, sockets.admin, place) if sockets.admin is not None else None
     drain, stop_now = asyncio.Event(), asyncio.Event()
+    starting = asyncio.timeout(None)
+    loop = asyncio.get_running_loop()
 
     def on_signal() -> None:
-        (stop_now if drain.is_set() else drain).set()
+        if drain.is_set():
+            stop_now.set()
+        elif not server.ready:
+            starting.reschedule(loop.time())
+        drain.set()
 
-    loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, on_signal)
     if place is None:
         loop.add_signal_handler(signal.SIGINT, on_signal)
     try:
-        await admin.start()
-        await server.start()
+        async with starting:
+            if admin is not None:
+                await admin.start()
+            await server.start()
         log.info("serving on %s", ", ".join(server.addresses))
         await drain.wait()
         log.info("draining; a second signal stops at once")
         await server.drain(stop_now)
+    except TimeoutError:
+        if not starting.expired():
+            raise
     finally:
         await server.stop()
-        await admin.stop()
+        if admin is not None:
+            await admin.stop()
     log.info("stopped")
     return 0
+
+
+def _admin(server: Server, sock: socket.socket, place: Place | None) -> Admin:
+    from .admin import Admin  # 12 MiB of aiohttp: only where it is wanted
+
+    own, peers = (place.own, place.peers) if place is not None else (None, ())
+    return Admin(server.telemetry, lambda: server.ready, sock, own, peers)

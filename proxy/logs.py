@@ -1,7 +1,11 @@
-"""Where log lines go: standard error, one line each, as text or JSON, bounded in length."""
+"""Where log lines go: standard error, as text or JSON, bounded in length.
+
+A record is one line. In text the further lines of a traceback are indented.
+"""
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 from datetime import UTC, datetime
@@ -17,7 +21,10 @@ class _Bounded(logging.Formatter):
         text = record.getMessage()
         if record.exc_info:
             text = f"{text}\n{self.formatException(record.exc_info)}"
-        return text if len(text) <= MAX_LINE else text[:MAX_LINE] + " [cut]"
+        if len(text) <= MAX_LINE:
+            return text
+        # A traceback ends with what went wrong and begins with where: its middle is the least.
+        return f"{text[: MAX_LINE // 2]} [cut] {text[-MAX_LINE // 2 :]}"
 
     def when(self, record: logging.LogRecord) -> str:
         return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
@@ -25,7 +32,9 @@ class _Bounded(logging.Formatter):
 
 class TextFormatter(_Bounded):
     def format(self, record: logging.LogRecord) -> str:
-        return f"{self.when(record)} {record.levelname.lower()} {self.message(record)}"
+        # Only a record begins at the margin: a message with a line end in it cannot forge one.
+        message = "\n    ".join(self.message(record).splitlines())
+        return f"{self.when(record)} {record.levelname.lower()} {message}"
 
 
 class JsonFormatter(_Bounded):
@@ -33,7 +42,10 @@ class JsonFormatter(_Bounded):
         # A message that is a mapping already has its fields: middleware.access_log logs such.
         told = record.msg if isinstance(record.msg, dict) else {"message": self.message(record)}
         line = {"time": self.when(record), "level": record.levelname.lower(), **told}
-        return orjson.dumps(line).decode()
+        try:
+            return orjson.dumps(line).decode()
+        except TypeError:  # a lone surrogate: the name of a file may hold bytes that are not UTF-8
+            return json.dumps(line, default=str)
 
 
 def set_up(level: str, style: str) -> None:

@@ -181,8 +181,9 @@ class Server:
             async with asyncio.timeout(drain.quiet):
                 await stop_now.wait()
         self._close_listeners()
+        await self._stop_watch()
         deadline = edge.loop.time() + drain.timeout
-        while edge.connections and not stop_now.is_set() and edge.loop.time() < deadline:
+        while self._busy and not stop_now.is_set() and edge.loop.time() < deadline:
             edge.close_idle(min(SETTLE, drain.timeout))
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(0.05):
@@ -194,13 +195,24 @@ class Server:
         """Ends everything now. Safe after a failed start."""
         self.ready = False
         self._close_listeners()
-        if self._watch is not None:
-            self._watch.cancel()
+        await self._stop_watch()
         if self._edge is not None:
             self._edge.stop()
             await self._edge.abort_all()
         if self._assembly is not None:
-            await self._assembly.stop(0 if self._edge is None else self.config.drain.timeout)
+            await self._assembly.stop()
+
+    @property
+    def _busy(self) -> bool:
+        """Somebody is connected, or work that outlived its client is under way."""
+        assert self._assembly is not None
+        return bool(self.edge.connections) or self._assembly.env.spawned > 0
+
+    async def _stop_watch(self) -> None:
+        watch, self._watch = self._watch, None
+        if watch is not None:
+            watch.cancel()
+            await asyncio.wait((watch,))
 
     def _close_listeners(self) -> None:
         listeners, self._listeners = self._listeners, []

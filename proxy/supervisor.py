@@ -46,10 +46,16 @@ class Backoff:
 
 
 class Supervisor:
-    """Starts workers, starts dead ones again with back-off, passes SIGTERM on."""
+    """Starts workers, starts dead ones again with back-off, passes SIGTERM on.
 
-    def __init__(self, workers: int, work: Callable[[int], int]) -> None:
+    release: lets go of what only a worker yet to be started would need.
+    """
+
+    def __init__(
+        self, workers: int, work: Callable[[int], int], release: Callable[[], None]
+    ) -> None:
         self._work = work
+        self._release = release
         self._backoff = [Backoff() for _ in range(workers)]
         self._running: dict[int, tuple[int, float]] = {}
         self._due: dict[int, float] = dict.fromkeys(range(workers), 0.0)
@@ -63,7 +69,9 @@ class Supervisor:
             self._start_due()
             caught = signal.sigtimedwait(_SIGNALS, TICK)
             if caught is not None and caught.si_signo in (signal.SIGTERM, signal.SIGINT):
-                self._stopping = True
+                if not self._stopping:
+                    self._stopping = True
+                    self._release()
                 for pid in self._running:
                     os.kill(pid, signal.SIGTERM)
             failed |= self._reap()
@@ -104,7 +112,8 @@ class Supervisor:
             index, born = self._running.pop(pid)
             code = os.waitstatus_to_exitcode(status)
             if self._stopping:
-                failed |= int(code != 0)
+                # SIGTERM's own: it came before the worker could take it for a wish to drain.
+                failed |= int(code not in (0, -signal.SIGTERM))
                 continue
             wait = self._backoff[index].after(time.monotonic() - born)
             self._due[index] = time.monotonic() + wait
@@ -123,6 +132,7 @@ def supervise(file: config.Config, sockets: Sockets) -> int:
         return run(file, sockets, Place(own, [path for path in paths if path != own]))
 
     try:
-        return Supervisor(file.workers, work).run()
+        # A listener that we still held would take connections which no worker accepts any more.
+        return Supervisor(file.workers, work, sockets.close).run()
     finally:
         shutil.rmtree(room, ignore_errors=True)

@@ -21,7 +21,8 @@ from ..exchange import Headers, Request, Response, Stream, Tunnel
 from ..headers import head_block
 from .intake import Intake
 from .parser import Head, RequestReader
-from .pump import Pump, whole
+from .pump import UNTIL_CLOSE, Pump, framing, whole
+from .sending import SendWatch
 
 if TYPE_CHECKING:
     from . import Edge
@@ -42,9 +43,9 @@ class ClientConnection(asyncio.Protocol):
 
     # fmt: off
     __slots__ = (
-        "_closing", "_edge", "_ended", "_intake", "_keep", "_peer", "_pump",
-        "_reader", "_request", "_scheme", "_send_timer", "_transport", "_tunnel", "_unwritten",
-        "_writable", "held", "loop", "since", "task", "write",
+        "_closing", "_edge", "_ended", "_heading", "_intake", "_keep", "_peer", "_pump", "_reader",
+        "_request", "_scheme", "_sending", "_transport", "_tunnel", "held", "loop", "since",
+        "task", "write",
     )
     # fmt: on
 
@@ -63,15 +64,14 @@ class ClientConnection(asyncio.Protocol):
         self._pump: Pump | None = None
         self._tunnel: Tunnel | None = None
         self._ended: asyncio.Future[None] | None = None
-        self._writable: asyncio.Future[None] | None = None
-        self._send_timer: asyncio.TimerHandle | None = None
-        self._unwritten = 0
+        self._sending: SendWatch | None = None
         self._keep = True
         self._closing = False
+        self._heading = False
         self.held = False
         """The socket is not read."""
         self.since = 0.0
-        """Loop time since which no request is under way: what head and idle time count from."""
+        """Loop time of the last request's end, or of the next one's first byte."""
 
     # -- asyncio.Protocol
 
@@ -113,7 +113,8 @@ class ClientConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
         self._edge.connections.discard(self)
-        self._stop_send_timer()
+        if self._sending is not None:
+            self._sending.release()
         if self._tunnel is not None:
             self._tunnel.close()
             if self._ended is not None and not self._ended.done():
@@ -122,24 +123,23 @@ class ClientConnection(asyncio.Protocol):
         self._end_intake()
         if self.task is not None:
             self.task.cancel()
-        self._wake_writer()
 
     def pause_writing(self) -> None:
         """The client takes less than comes: hold what feeds it, and see that it takes any."""
-        if self._writable is None:
-            self._writable = self.loop.create_future()
+        if self._sending is None:
+            assert self._transport is not None
+            self._sending = SendWatch(
+                self._transport, self.loop, self._edge.limits.send_timeout, self.abort
+            )
+        self._sending.block()
         if self._pump is not None:
             self._pump.stream.pause()
         elif self._tunnel is not None:
             self._tunnel.pause()
-        timeout = self._edge.limits.send_timeout
-        if timeout is not None and self._send_timer is None and self._transport is not None:
-            self._unwritten = self._transport.get_write_buffer_size()
-            self._send_timer = self.loop.call_later(timeout, self._check_sending)
 
     def resume_writing(self) -> None:
-        self._wake_writer()
-        self._stop_send_timer()
+        if self._sending is not None:
+            self._sending.release()
         if self._pump is not None:
             self._pump.stream.resume()
         elif self._tunnel is not None:
@@ -155,7 +155,11 @@ class ClientConnection(asyncio.Protocol):
         try:
             head = reader.head()
             if head is None:
+                if not self._heading and reader.buffered:
+                    self._heading = True
+                    self.since = self.loop.time()
                 return
+            self._heading = False
             request = self._make_request(head)
             piece = reader.body()
         except ProxyError as error:
@@ -255,13 +259,13 @@ class ClientConnection(asyncio.Protocol):
         if not self._reader.done:
             # What is still to come of the request may never come: the next head is not in sight.
             self._keep = self._keep and not isinstance(response.body, bytes)
-        close = not self._keep or self._edge.draining
+        close = not self._keep or self._edge.draining or framing(request, response) == UNTIL_CLOSE
         self._keep = not close
         if isinstance(response.body, bytes):
             self.write(whole(request, response, close))
         else:
             self._pump = pump = Pump(self, request, response, response.body)
-            if self._writable is not None:
+            if self._sending is not None and self._sending.blocked:
                 response.body.pause()
             try:
                 pump.start(close)
@@ -272,9 +276,9 @@ class ClientConnection(asyncio.Protocol):
             finally:
                 self._pump = None
                 outcome.bytes_sent = pump.sent
-        if self._writable is not None:
+        if self._sending is not None:
             # A client that pipelines and never reads would have its answers pile up here.
-            await self._writable
+            await self._sending.wait()
 
     def _answer_error(self, request: Request, error: ProxyError) -> Response:
         request.outcome.error = error
@@ -296,7 +300,7 @@ class ClientConnection(asyncio.Protocol):
         self._end_intake()
         if self._transport is None or self._closing:
             return
-        if not self._keep or not self._reader.done or self._edge.draining:
+        if not self._keep or not self._reader.done:
             self._linger()
             return
         self._reader.next(self._edge.limits.body)
@@ -350,9 +354,6 @@ class ClientConnection(asyncio.Protocol):
             self.resume()
         self._ended = self.loop.create_future()
         await self._ended
-
-    def open(self, peer: Tunnel) -> None:
-        raise NotImplementedError("the client's end is opened by its request")
 
     def close(self) -> None:
         """Lets what was written leave, then closes."""
@@ -412,26 +413,3 @@ class ClientConnection(asyncio.Protocol):
         if self._request is None and now - self.since >= idle_for:
             self._closing = True
             self.close()
-
-    def _check_sending(self) -> None:
-        self._send_timer = None
-        if self._transport is None:
-            return
-        unwritten = self._transport.get_write_buffer_size()
-        if unwritten >= self._unwritten:
-            self.abort()
-            return
-        self._unwritten = unwritten
-        timeout = cast(float, self._edge.limits.send_timeout)
-        self._send_timer = self.loop.call_later(timeout, self._check_sending)
-
-    def _wake_writer(self) -> None:
-        if self._writable is not None:
-            if not self._writable.done():
-                self._writable.set_result(None)
-            self._writable = None
-
-    def _stop_send_timer(self) -> None:
-        if self._send_timer is not None:
-            self._send_timer.cancel()
-            self._send_timer = None

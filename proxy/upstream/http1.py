@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 from ..deadline import IdleTimer
 from ..errors import UpstreamClosed, UpstreamError, UpstreamTimeout
-from ..exchange import Request, Response, Stream, Tunnel
+from ..exchange import Request, Response, Stream, TunnelEnd
 from ..headers import head_block, with_length
 from .answer import AnswerReader
 from .body import BodyWriter
@@ -46,7 +46,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._writer: BodyWriter | None = None
         self._idle_timer: IdleTimer | None = None
         self._total_timer: asyncio.TimerHandle | None = None
-        self._tunnel: Tunnel | None = None
+        self._tunnel: TunnelEnd | None = None
         self._tunnel_data: bytes | None = None
         self._paused = self._received = self._sent = False
         self.made = False
@@ -314,13 +314,13 @@ class UpstreamConnection(asyncio.Protocol):
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(response)
 
-    def open(self, peer: Tunnel) -> None:
+    def open(self, client: TunnelEnd) -> None:
         first, self._tunnel_data = self._tunnel_data, None
-        self._tunnel = peer
+        self._tunnel = client
         if first:
-            peer.write(first)
+            client.write(first)
         if self._transport is None:
-            peer.close()
+            client.close()
 
     def write(self, data: bytes) -> None:
         if self._transport is not None:

@@ -26,31 +26,50 @@ JSON = (
 )
 
 
-def binary_infer() -> tuple[bytes, tuple[tuple[str, str], ...]]:
-    """A body of the binary tensor extension: the JSON head, then the tensors' bytes."""
-    rows = (b"hello", b"\x00\xff\r\n\r\n")
-    text = b"".join(struct.pack("<I", len(row)) + row for row in rows)
-    numbers = struct.pack("<6f", 1, 2, 3, 0.1, 1e20, -0.5)
+GENERATE = b'{"text":"hello","numbers":[1,2,3]}'
+ROWS = (b"hello", b"\x00\xff\r\n\r\n")
+
+
+def binary_infer(*rows: bytes) -> bytes:
+    """A request of the binary tensor extension: a JSON head, then the tensors' bytes."""
+    text = tensor(*rows)
+    numbers = struct.pack("<3f", 0.1, 1e20, -0.5) * len(rows)
     head = orjson.dumps(
         {
             "inputs": [
-                {"name": "text", "shape": [2, 1], "datatype": "BYTES",
+                {"name": "text", "shape": [len(rows), 1], "datatype": "BYTES",
                  "parameters": {"binary_data_size": len(text)}},
-                {"name": "numbers", "shape": [2, 3], "datatype": "FP32",
+                {"name": "numbers", "shape": [len(rows), 3], "datatype": "FP32",
                  "parameters": {"binary_data_size": len(numbers)}},
             ],
             "parameters": {"binary_data_output": True},
         }
     )  # fmt: skip
-    return head + text + numbers, (("Inference-Header-Content-Length", str(len(head))),)
+    told = (("Inference-Header-Content-Length", str(len(head))),)
+    return request("POST", INFER, head + text + numbers, told)
 
 
-BINARY, BINARY_HEADERS = binary_infer()
+def tensor(*rows: bytes) -> bytes:
+    """BYTES elements on the wire: each behind its length."""
+    return b"".join(struct.pack("<I", len(row)) + row for row in rows)
+
+
+def in_chunks(body: bytes, trailers: bytes = b"") -> bytes:
+    """An infer request framed in chunks of 50 bytes (RFC 9112 section 7.1)."""
+    head = request("POST", INFER, headers=(("Transfer-Encoding", "chunked"),))
+    pieces = [body[start : start + 50] for start in range(0, len(body), 50)]
+    framed = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces)
+    return head.replace(b"Content-Length: 0\r\n", b"") + framed + b"0\r\n" + trailers + b"\r\n"
+
+
 GZIPPED = gzip.compress(JSON, mtime=0)
 
 EXCHANGES = {
     "JSON": request("POST", INFER, JSON, (("Content-Type", "application/json"),)),
-    "binary tensors": request("POST", INFER, BINARY, BINARY_HEADERS),
+    "binary tensors": binary_infer(*ROWS),
+    "8 MB each way": binary_infer(b"x" * 8_000_000),
+    "chunked": in_chunks(JSON),
+    "events": request("POST", "/v2/models/echo/generate_stream", GENERATE),
     "gzip both ways": request(
         "POST", INFER, GZIPPED, (("Content-Encoding", "gzip"), ("Accept-Encoding", "gzip"))
     ),
@@ -60,6 +79,8 @@ EXCHANGES = {
     "unknown model": request("POST", "/v2/models/nobody/infer", JSON),
     "unknown model's metadata": request("GET", "/v2/models/nobody"),
     "unknown path": request("GET", "/v2/nothing/here"),
+    "a path with dots": request("GET", "/v2/models/../models//echo"),
+    "an escaped path": request("GET", "/v2/models/%65cho?a=%2F"),
     "live": request("GET", "/v2/health/live"),
     "ready": request("GET", "/v2/health/ready"),
     "server metadata": request("GET", "/v2"),
@@ -151,6 +172,14 @@ def test_binary_tensors_come_back_bit_for_bit(through: Server) -> None:
     answer = answer_to(through, "binary tensors")
     length = int(answer.header(b"inference-header-content-length") or b"0")
     tensors = answer.body[length:]
-    rows = (b"HELLO", b"\x00\xff\r\n\r\n")
-    text = b"".join(struct.pack("<I", len(row)) + row for row in rows)
-    assert tensors == text + struct.pack("<6f", 2, 4, 6, 0.2, 2e20, -1)
+    assert tensors == tensor(*(row.upper() for row in ROWS)) + struct.pack(
+        "<6f", *(0.2, 2e20, -1) * len(ROWS)
+    )
+
+
+def test_trailers_spoil_the_connection_for_nobody_else(through: Server) -> None:
+    """Triton reads what follows a request's trailers wrongly, so no other request may follow."""
+    for _ in range(3):
+        sent = exchange(through.port, in_chunks(JSON, trailers=b"X-Checksum: 1\r\n"))
+        assert sent.status == 200
+        assert answer_to(through, "live").status == 200
