@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -16,6 +17,9 @@ from .telemetry import Telemetry
 from .tls import client_context
 from .upstream.balance import sender
 from .upstream.pool import Endpoint, Pool
+
+
+log = logging.getLogger("remora")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +74,10 @@ class Assembly:
         """Ends spawned work, then layers, the innermost first, then idle connections."""
         await self.env.stop()
         for layer in reversed(self._layers):
-            await layer.stop()
+            try:
+                await layer.stop()
+            except Exception:
+                log.exception("%s could not be stopped", type(layer).__name__)
         for pools in self.pools.values():
             for pool in pools:
                 pool.close()

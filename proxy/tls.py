@@ -46,8 +46,7 @@ class CertificateWatch:
     """
 
     def __init__(self, watched: Sequence[tuple[config.ListenerTLS, ssl.SSLContext]]) -> None:
-        self._watched = watched
-        self._seen = {tls.cert: _stamp(tls) for tls, _ in watched}
+        self._watched = [(tls, context, _stamp(tls)) for tls, context in watched]
 
     async def run(self, interval: float = WATCH_INTERVAL) -> None:
         """Looks every `interval` seconds, until cancelled."""
@@ -57,11 +56,11 @@ class CertificateWatch:
 
     def look(self) -> None:
         """One look. Blocks on files: not for the loop."""
-        for tls, context in self._watched:
+        for index, (tls, context, seen) in enumerate(self._watched):
             stamp = _stamp(tls)
-            if stamp == self._seen[tls.cert]:
+            if stamp == seen:
                 continue
-            self._seen[tls.cert] = stamp
+            self._watched[index] = (tls, context, stamp)
             try:
                 server_context(tls)
                 context.load_cert_chain(tls.cert, tls.key)

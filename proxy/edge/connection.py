@@ -21,7 +21,7 @@ from ..exchange import Headers, Request, Response, Stream, Tunnel
 from ..headers import head_block
 from .intake import Intake
 from .parser import Head, RequestReader
-from .pump import UNTIL_CLOSE, Pump, framing, whole
+from .pump import UNTIL_CLOSE, Pump, filter_whole, framing, whole
 from .sending import SendWatch
 
 if TYPE_CHECKING:
@@ -121,7 +121,8 @@ class ClientConnection(asyncio.Protocol):
                 self._ended.set_result(None)
             return
         self._end_intake()
-        if self.task is not None:
+        # Where the answer has ended, well or not, its task goes on by itself: nobody left it.
+        if self.task is not None and not (self._pump is not None and self._pump.finished.done()):
             self.task.cancel()
 
     def pause_writing(self) -> None:
@@ -225,6 +226,8 @@ class ClientConnection(asyncio.Protocol):
                 if route.max_body is not None:
                     self._bound_body(request, route.max_body)
                 response = await route.handler(request)
+                if response.filters and isinstance(response.body, bytes):
+                    filter_whole(request, response)
             except ProxyError as error:
                 response = self._answer_error(request, error)
             except ClientGone:
@@ -240,6 +243,10 @@ class ClientConnection(asyncio.Protocol):
             outcome.cancelled = True
             if self._transport is not None:  # stopped by us, not left by the client
                 self._transport.abort()
+        except Exception:  # a layer's answer that cannot be written, a str among its headers
+            log.exception("route %s failed amid its answer", request.label)
+            outcome.error = InternalError("the answer could not be written")
+            self.abort()
         finally:
             if not counted:
                 stats.in_flight += 1
@@ -410,6 +417,6 @@ class ClientConnection(asyncio.Protocol):
 
     def drained(self, idle_for: float, now: float) -> None:
         """Draining: closes if no request came for a while; else the next answer says close."""
-        if self._request is None and now - self.since >= idle_for:
+        if self._request is None and not self._reader.buffered and now - self.since >= idle_for:
             self._closing = True
             self.close()

@@ -7,6 +7,7 @@ streamed one leaves chunk by chunk in the upstream's own call, without a task be
 from __future__ import annotations
 
 import asyncio
+import logging
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,8 @@ from ..headers import FORBIDDEN_TRAILERS, head_block, with_length
 
 if TYPE_CHECKING:
     from .connection import ClientConnection
+
+log = logging.getLogger("remora")
 
 _REASONS = {int(status): status.phrase.encode() for status in HTTPStatus}
 
@@ -50,7 +53,8 @@ def head_of(request: Request, response: Response, mode: int, close: bool) -> byt
             headers = with_length(headers, len(response.body))
     elif mode == CHUNKED:
         headers = [*_without_length(headers), _IN_CHUNKS]
-    elif mode == UNTIL_CLOSE:
+    elif mode == UNTIL_CLOSE or response.filters:
+        # Also where no body is sent: nobody knows how long the filters would have made it.
         headers = _without_length(headers)
     if close:
         headers = [*headers, _CLOSE]
@@ -60,14 +64,18 @@ def head_of(request: Request, response: Response, mode: int, close: bool) -> byt
     return head_block(b"HTTP/1.1 %d %b" % (response.status, reason), headers)
 
 
-def whole(request: Request, response: Response, close: bool) -> bytes:
-    """An answer whose body is bytes, filtered and framed, ready for one write."""
-    if response.filters:
-        assert isinstance(response.body, bytes)
-        body = response.body
+def filter_whole(request: Request, response: Response) -> None:
+    """Puts a body that is bytes through the answer's filters. Raises what they raise."""
+    body = response.body
+    assert isinstance(body, bytes)
+    if framing(request, response) != NO_BODY:
         for body_filter in response.filters:
-            body = body_filter.feed(body) + body_filter.end()
+            body = (body_filter.feed(body) if body else b"") + body_filter.end()
         response.body = body
+
+
+def whole(request: Request, response: Response, close: bool) -> bytes:
+    """An answer whose body is bytes, framed, ready for one write."""
     mode = framing(request, response)
     head = head_of(request, response, mode, close)
     if mode == NO_BODY or not response.body:
@@ -83,7 +91,7 @@ def whole(request: Request, response: Response, close: bool) -> bytes:
 class Pump:
     """The Sink of one streamed answer."""
 
-    __slots__ = ("_chunked", "_client", "_filters", "_last", "_request", "_response", "_write",
+    __slots__ = ("_chunked", "_client", "_failure", "_filters", "_last", "_request", "_response", "_write",
                  "finished", "sent", "stream")  # fmt: skip
 
     def __init__(
@@ -93,6 +101,7 @@ class Pump:
         self._request = request
         self._response = response
         self._filters = response.filters
+        self._failure: Exception | None = None
         self._chunked = False
         self._last = b""
         self._write = client.write
@@ -112,18 +121,31 @@ class Pump:
         self._chunked = mode == CHUNKED
         first = self._filtered(self.stream.take())
         self._write(head + self._framed(first) if first else head)
-        self.stream.pipe(self)
+        if self._failure is not None:
+            self._break_off(self._failure)
+        else:
+            self.stream.pipe(self)
 
     def write(self, chunk: bytes) -> None:
         if self._filters:
+            if self._failure is not None:
+                return
             chunk = self._filtered(chunk)
+            if self._failure is not None:
+                self._break_off(self._failure)
+                return
         if chunk:
             self.sent += len(chunk)
             self._last = chunk
             self._write(b"%x\r\n%b\r\n" % (len(chunk), chunk) if self._chunked else chunk)
 
     def end(self, trailers: Headers) -> None:
+        if self._failure is not None:
+            return
         last = self._ended_filters()
+        if self._failure is not None:
+            self._break_off(self._failure)
+            return
         if last:
             self._write(self._framed(last))
         if self._chunked:
@@ -136,6 +158,8 @@ class Pump:
 
         An event that broke off in its middle cannot be taken back: that stream is aborted too.
         """
+        if self.finished.done():
+            return
         known = error if isinstance(error, ProxyError) else InternalError("the answer broke off")
         self._request.outcome.error = known
         if self._is_event_stream() and self._last.endswith((b"\n\n", b"\r\n\r\n", b"\r\r")):
@@ -165,14 +189,32 @@ class Pump:
         self._last = data
         return b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data
 
+    def _break_off(self, failure: Exception) -> None:
+        """A filter failed: the upstream has nothing to do with it, and no reader any more."""
+        if not isinstance(failure, ProxyError):
+            log.error("a filter of route %s failed", self._request.label, exc_info=failure)
+        self.stream.abort()
+        self.fail(failure)
+
     def _filtered(self, chunk: bytes) -> bytes:
-        for body_filter in self._filters:
-            chunk = body_filter.feed(chunk)
+        """What the filters make of it. One that raises sets `_failure`."""
+        try:
+            for body_filter in self._filters:
+                if not chunk:
+                    break
+                chunk = body_filter.feed(chunk)
+        except Exception as error:
+            self._failure = error
+            return b""
         return chunk
 
     def _ended_filters(self) -> bytes:
         """What the filters still held: each one's rest goes through those behind it."""
         rest = b""
-        for body_filter in self._filters:
-            rest = (body_filter.feed(rest) if rest else b"") + body_filter.end()
+        try:
+            for body_filter in self._filters:
+                rest = (body_filter.feed(rest) if rest else b"") + body_filter.end()
+        except Exception as error:
+            self._failure = error
+            return b""
         return rest

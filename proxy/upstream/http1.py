@@ -184,6 +184,8 @@ class UpstreamConnection(asyncio.Protocol):
             answer.stream = response.body = stream = Stream(self)
             for chunk in chunks:
                 stream.feed(chunk)
+            request = cast(Request, self._request)
+            request.on_end(lambda outcome: self._exchange_ended(request))
             if pool.timeouts.idle is not None:
                 self._idle_timer = IdleTimer(self._loop, pool.timeouts.idle, self._idle_too_long)
         if answer.ending == FIXED:
@@ -305,6 +307,11 @@ class UpstreamConnection(asyncio.Protocol):
         self._stop_timers()
         self._request = self._waiter = self._writer = None
         self._drop()
+
+    def _exchange_ended(self, request: Request) -> None:
+        """A layer that failed, or that was cancelled, may have left the answer without a reader."""
+        if self._request is request:
+            self.abort()
 
     def _upgraded(self, response: Response, first: bytes) -> None:
         self._stop_timers()

@@ -100,6 +100,12 @@ class Asked(Wire):
 
     head: bytes
     body: bytes
+    gone: asyncio.Event
+
+    async def closed(self) -> None:
+        """Until remora has closed the connection that this request came on."""
+        async with asyncio.timeout(PATIENCE):
+            await self.gone.wait()
 
     @property
     def start(self) -> bytes:
@@ -125,25 +131,29 @@ class ModelServer:
         self.count = 0
         self.url = ""
         self._asked: asyncio.Queue[Asked] = asyncio.Queue()
-        self._open: set[Asked] = set()
+        self._connections: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
     async def asked(self) -> Asked:
         async with asyncio.timeout(PATIENCE):
             return await self._asked.get()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while True:
-            asked = Asked(reader, writer)
-            self._open.add(asked)
-            try:
+        task = asyncio.current_task()
+        assert task is not None
+        self._connections[task] = writer
+        gone = asyncio.Event()
+        try:
+            while True:
+                asked = Asked(reader, writer)
+                asked.gone = gone
                 asked.head = await reader.readuntil(b"\r\n\r\n")
                 asked.body = await asked.read_body(asked.head)
-            except (asyncio.IncompleteReadError, ConnectionError):
-                return
-            self.count += 1
-            self._asked.put_nowait(asked)
-            if b"/stream" in asked.start:
-                return  # the test reads the rest of this connection: it waits for its end
+                self.count += 1
+                self._asked.put_nowait(asked)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            gone.set()
+        finally:
+            writer.close()
 
     @asynccontextmanager
     async def listening(self) -> AsyncIterator[ModelServer]:
@@ -154,9 +164,9 @@ class ModelServer:
             yield self
         finally:
             server.close()
-            for asked in self._open:
-                asked.abort()
-            await asyncio.sleep(0)
+            for writer in self._connections.values():
+                writer.transport.abort()
+            await asyncio.gather(*self._connections)
 
 
 @asynccontextmanager

@@ -141,11 +141,11 @@ class Wire:
         except OSError:
             pass
 
-    def answered(self) -> bool:
-        """Something has come, the end of the connection included. Does not wait."""
-        return (
-            bool(self.received) or self.ended or bool(select.select([self._socket], [], [], 0)[0])
-        )
+    def refused(self, after: int) -> bool:
+        """An answer beyond `after` is here, or the end of the connection. Does not wait."""
+        while not self.ended and select.select([self._socket], [], [], 0)[0]:
+            self.read_some()
+        return self.ended or len(parse_answers(self.received, [], False)[0]) > after
 
     def read_some(self) -> bool:
         """False at the end. Raises TimeoutError after PATIENCE."""

@@ -1,0 +1,38 @@
+"""Every layer that goes through the suite: one line each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Case:
+    """name: as a chain writes it. on: keys with which it works. off: keys that switch it off.
+
+    fields: of a request on which it has something to do.
+    """
+
+    name: str
+    on: Mapping[str, Any] = field(default_factory=dict)
+    off: Mapping[str, Any] = field(default_factory=lambda: {"enabled": False})
+    fields: tuple[bytes, ...] = ()
+
+    @property
+    def entry(self) -> dict[str, Any]:
+        return {self.name: dict(self.on)}
+
+    @property
+    def switched_off(self) -> dict[str, Any]:
+        return {self.name: dict(self.off)}
+
+
+BUILT_IN = [
+    Case("access_log", on={"query": True}, fields=(b"x-request-id: 7",)),
+]
+
+EXAMPLE = Case("stream_stalls:StreamStalls", on={"stall": "500ms"})
+"""The layer of docs/writing-a-layer.md."""
+
+CASES = [*BUILT_IN, EXAMPLE]
