@@ -18,7 +18,6 @@ from .tls import client_context
 from .upstream.balance import sender
 from .upstream.pool import Endpoint, Pool
 
-
 log = logging.getLogger("remora")
 
 

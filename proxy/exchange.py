@@ -223,13 +223,15 @@ class Response:
     headers: end-to-end ones only; `Content-Length` where the upstream sent it. body: bytes when
     all of it is here, else a Stream. filters: applied to each chunk in order, by the pump.
     declared: the very body that a Content-Length among the headers belongs to; a layer that
-    puts another body in its place leaves it, and the pump then counts anew.
+    puts another body in its place leaves it, and the pump then counts anew. chunked: the
+    upstream framed it in chunks, and the client gets it so, too.
     tunnel: set for 101 alone, when both sides now speak another protocol.
     """
 
     # fmt: off
     __slots__ = (
-        "body", "declared", "filters", "headers", "reason", "status", "trailers", "tunnel",
+        "body", "chunked", "declared", "filters", "headers", "reason", "status", "trailers",
+        "tunnel",
     )
     # fmt: on
 
@@ -241,6 +243,7 @@ class Response:
         self.headers = headers
         self.body = body
         self.declared: Body | None = None
+        self.chunked = False
         self.trailers: Headers = []
         self.filters: list[BodyFilter] = []
         self.tunnel: Tunnel | None = None

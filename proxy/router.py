@@ -32,7 +32,10 @@ class Route:
     def takes(self, method: bytes, path: bytes) -> bool:
         if self.methods is not None and method not in self.methods:
             return False
-        return path.startswith(self.path) if self.prefix else path == self.path
+        if not self.prefix:
+            return path == self.path
+        # `OPTIONS *` asks about the server as a whole: whoever has every path has that, too.
+        return path.startswith(self.path) or (path == b"*" and self.path == b"/")
 
 
 class Router:

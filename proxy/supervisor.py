@@ -35,14 +35,15 @@ class Backoff:
     """How long to wait before a worker is started again."""
 
     def __init__(self) -> None:
-        self._deaths = 0
+        self._next = FIRST_BACKOFF
 
     def after(self, lived: float) -> float:
         """Seconds to wait, given how long the worker lived."""
         if lived >= STABLE_AFTER:
-            self._deaths = 0
-        self._deaths += 1
-        return float(min(MAX_BACKOFF, FIRST_BACKOFF * 2 ** (self._deaths - 1)))
+            self._next = FIRST_BACKOFF
+        wait = min(MAX_BACKOFF, self._next)
+        self._next = 2 * wait
+        return wait
 
 
 class Supervisor:

@@ -31,7 +31,8 @@ by_name: Mapping[str, Api] = {api.name: api for api in (*_KNOWN, _PLAIN)}
 def recognise(request: Request) -> Api:
     """The API that owns the request, by method and path, and by body where those are shared.
 
-    A shared path whose body is a Stream, or no API's, is `plain`.
+    A shared path whose body is no API's is `plain`. Where the body came in pieces and was not
+    read, `/` is TGI's: TEI's clients read its errors, too.
     """
     owners = [api for api in _KNOWN if api.owns(request.method, request.path)]
     if len(owners) == 1:

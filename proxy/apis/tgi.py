@@ -30,7 +30,9 @@ class TGI(JsonErrors):
         return (method, path) in _PATHS
 
     def owns_body(self, request: Request) -> bool:
-        """`{"inputs": TEXT, ...}` that no embedding client would send."""
+        """`{"inputs": TEXT, ...}` that no embedding client would send; or a body nobody read."""
+        if not isinstance(request.body, bytes):
+            return True
         body = request.json()
         return isinstance(body, dict) and isinstance(body.get("inputs"), str) and not is_tei(body)
 

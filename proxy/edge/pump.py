@@ -11,7 +11,7 @@ import logging
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from ..errors import InternalError, ProxyError
+from ..errors import ClientGone, InternalError, ProxyError
 from ..exchange import Headers, Request, Response, Stream
 from ..headers import FORBIDDEN_TRAILERS, head_block, with_length
 
@@ -34,7 +34,8 @@ def framing(request: Request, response: Response) -> int:
     if request.method == b"HEAD" or response.status == 204 or response.status == 304:
         return NO_BODY
     if isinstance(response.body, bytes):
-        return CHUNKED if response.trailers and not request.http10 else FIXED
+        chunked = (response.chunked or response.trailers) and not request.http10
+        return CHUNKED if chunked else FIXED
     if response.declared is response.body and not response.filters:
         return FIXED
     return UNTIL_CLOSE if request.http10 else CHUNKED
@@ -91,8 +92,12 @@ def whole(request: Request, response: Response, close: bool) -> bytes:
 class Pump:
     """The Sink of one streamed answer."""
 
-    __slots__ = ("_chunked", "_client", "_failure", "_filters", "_last", "_request", "_response", "_write",
-                 "finished", "sent", "stream")  # fmt: skip
+    # fmt: off
+    __slots__ = (
+        "_chunked", "_client", "_failure", "_filters", "_last", "_request", "_response", "_write",
+        "finished", "sent", "stream",
+    )
+    # fmt: on
 
     def __init__(
         self, client: ClientConnection, request: Request, response: Response, stream: Stream
@@ -103,7 +108,7 @@ class Pump:
         self._filters = response.filters
         self._failure: Exception | None = None
         self._chunked = False
-        self._last = b""
+        self._last = b""  # how the body ended so far: four bytes of it at least
         self._write = client.write
         self.stream = stream
         self.sent = 0
@@ -136,7 +141,7 @@ class Pump:
                 return
         if chunk:
             self.sent += len(chunk)
-            self._last = chunk
+            self._last = chunk if len(chunk) > 3 else self._last[-3:] + chunk
             self._write(b"%x\r\n%b\r\n" % (len(chunk), chunk) if self._chunked else chunk)
 
     def end(self, trailers: Headers) -> None:
@@ -160,9 +165,13 @@ class Pump:
         """
         if self.finished.done():
             return
+        if isinstance(error, ClientGone):
+            self._request.outcome.cancelled = True
+            self._finish()
+            return
         known = error if isinstance(error, ProxyError) else InternalError("the answer broke off")
         self._request.outcome.error = known
-        if self._is_event_stream() and self._last.endswith((b"\n\n", b"\r\n\r\n", b"\r\r")):
+        if self._is_event_stream() and self._between_events():
             self._write(self._framed(self._request.api.error_event(known)))
             if self._chunked:
                 self._write(head_block(b"0", []))
@@ -170,6 +179,9 @@ class Pump:
         else:
             self._client.abort()
         self._finish()
+
+    def _between_events(self) -> bool:
+        return not self._last or self._last.endswith((b"\n\n", b"\r\n\r\n", b"\r\r"))
 
     def _is_event_stream(self) -> bool:
         kind = self._response.header(b"content-type") or b""
@@ -193,7 +205,6 @@ class Pump:
         """A filter failed: the upstream has nothing to do with it, and no reader any more."""
         if not isinstance(failure, ProxyError):
             log.error("a filter of route %s failed", self._request.label, exc_info=failure)
-        self.stream.abort()
         self.fail(failure)
 
     def _filtered(self, chunk: bytes) -> bytes:

@@ -18,12 +18,8 @@ REPLAY_BYTES = 64 * 1024
 class BodyWriter:
     """Writes a streamed request body to a connection, framed as the client framed it."""
 
-    # fmt: off
-    __slots__ = (
-        "_connection", "_ending", "_error", "_kept", "_kept_size", "chunked", "ended", "made",
-        "stream", "trailers",
-    )
-    # fmt: on
+    __slots__ = ("_connection", "_error", "_kept", "_kept_size", "chunked", "ended", "stream",
+                 "trailers")  # fmt: skip
 
     def __init__(self, stream: Stream, chunked: bool) -> None:
         self.stream = stream

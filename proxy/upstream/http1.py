@@ -11,7 +11,7 @@ from ..exchange import Request, Response, Stream, TunnelEnd
 from ..headers import head_block, with_length
 from .answer import AnswerReader
 from .body import BodyWriter
-from .head import FIXED
+from .head import CHUNKED, FIXED
 
 if TYPE_CHECKING:
     from .pool import Pool
@@ -190,6 +190,8 @@ class UpstreamConnection(asyncio.Protocol):
                 self._idle_timer = IdleTimer(self._loop, pool.timeouts.idle, self._idle_too_long)
         if answer.ending == FIXED:
             response.declared = response.body
+        elif answer.ending == CHUNKED:
+            response.chunked = True
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(response)
 
@@ -199,9 +201,13 @@ class UpstreamConnection(asyncio.Protocol):
         self._request = None
         self._waiter = None
         writer, self._writer = self._writer, None
-        if not self._sent and writer is not None:
-            writer.stream.abort()  # answered early: the rest of the request has no reader
-        if self._answer.keep and self._sent and self.usable:
+        keep = self._answer.keep and self._sent
+        if writer is not None:
+            if not self._sent:
+                writer.stream.abort()  # answered early: the rest of the request has no reader
+            # A server that does not know trailers (Triton 2.51) takes them for the next request.
+            keep = keep and not writer.trailers
+        if keep and self.usable:
             self.used = True
             if self._paused:
                 self.resume()

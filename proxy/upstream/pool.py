@@ -127,28 +127,33 @@ class Pool:
     # -- getting one
 
     def _take(self) -> UpstreamConnection | None:
-        idle = self._idle
+        idle, bounds = self._idle, self._bounds
         while idle:
             connection = idle.pop()
+            now = self._loop.time()
             if (
                 connection.usable
-                and self._loop.time() - connection.idle_since < self._bounds.idle_timeout
+                and now - connection.idle_since < bounds.idle_timeout
+                and now - connection.born <= bounds.max_lifetime
             ):
                 return connection
             connection.close()
         return None
 
     async def _get(self, fresh: bool = False) -> UpstreamConnection:
+        """A kept connection or a new one; `fresh` asks for a new one, surely alive."""
         if not fresh and (connection := self._take()):
             return connection
-        if self.open >= self._bounds.max_connections:
-            if fresh and self._idle:
-                self._idle.pop(0).close()  # its slot is wanted for a connection surely alive
-            handed = await self._wait()
-            if handed is not None:
+        while self.open >= self._bounds.max_connections:
+            handed = self._idle.pop(0) if fresh and self._idle else await self._wait()
+            if handed is None:
+                return await self._connect()
+            if not fresh:
                 return handed
-        else:
-            self.open += 1
+            if handed.usable:
+                handed.close()  # only its slot is wanted, which its end gives up
+                break
+        self.open += 1
         return await self._connect()
 
     async def _wait(self) -> UpstreamConnection | None:
@@ -188,12 +193,13 @@ class Pool:
                 self._waiting.remove(waiter)
 
     def _slot_freed(self) -> None:
-        while self._waiting:
+        self.open -= 1
+        while self._waiting and self.open < self._bounds.max_connections:
             waiter = self._waiting.popleft()
             if not waiter.done():
-                waiter.set_result(None)  # the slot changes hands: `open` stays as it is
+                self.open += 1  # the slot changes hands
+                waiter.set_result(None)
                 return
-        self.open -= 1
 
     async def _connect(self) -> UpstreamConnection:
         """A new connection in a slot that is ours. Raises ConnectFailed."""

@@ -8,8 +8,9 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, ConfigDict
 
 from proxy.chain import BodyFilter, Env, Handler, RouteInfo
-from proxy.errors import ProxyError
 from proxy.exchange import Outcome, Request, Response
+
+from .filters import KINDS, TooManyCats
 
 
 class Keys(BaseModel):
@@ -96,11 +97,6 @@ class BadEnd(Layer):
         return await next(request)
 
 
-class TooManyCats(ProxyError):
-    status = 429
-    code = "too_many_cats"
-
-
 class Refuses(Layer):
     """Answers nothing: raises an error of its own type."""
 
@@ -113,6 +109,39 @@ class Breaks(Layer):
 
     async def handle(self, request: Request, next: Handler) -> Response:
         raise ZeroDivisionError("secret of the layer")
+
+
+class Forgets(Layer):
+    """Has a bug behind the call of `next`: nobody reads the answer it got."""
+
+    async def handle(self, request: Request, next: Handler) -> Response:
+        await next(request)
+        raise ZeroDivisionError("secret of the layer")
+
+
+class Dawdles(Layer):
+    """Has the answer and waits for something else, until its client leaves."""
+
+    async def handle(self, request: Request, next: Handler) -> Response:
+        await next(request)
+        await asyncio.get_running_loop().create_future()
+        raise AssertionError("nothing ends this wait")
+
+
+class Misspells(Layer):
+    """Answers with text where bytes belong."""
+
+    async def handle(self, request: Request, next: Handler) -> Response:
+        return Response(200, [("content-type", "text/plain")], b"hi")  # type: ignore[list-item]
+
+
+class Replaces(Layer):
+    """Puts another body in the place of the server's."""
+
+    async def handle(self, request: Request, next: Handler) -> Response:
+        response = await next(request)
+        response.body = b"of the layer"
+        return response
 
 
 class Answers(Layer):
@@ -152,55 +181,6 @@ class Filters(Layer):
         self.made.append(body_filter)
         response.filters.append(body_filter)
         return response
-
-
-class Marks:
-    """Puts brackets around each chunk, and an end behind the last."""
-
-    def __init__(self, left: bytes = b"[", right: bytes = b"]", last: bytes = b".") -> None:
-        self.left, self.right, self.last = left, right, last
-        self.ends = 0
-
-    def feed(self, chunk: bytes) -> bytes:
-        return self.left + chunk + self.right if chunk else b""
-
-    def end(self) -> bytes:
-        self.ends += 1
-        return self.last
-
-
-class Holds:
-    """Lets nothing out before the end."""
-
-    def __init__(self) -> None:
-        self.held = b""
-
-    def feed(self, chunk: bytes) -> bytes:
-        self.held += chunk
-        return b""
-
-    def end(self) -> bytes:
-        return self.held
-
-
-class BadFilter:
-    """Fails at the chunk `bad`."""
-
-    def feed(self, chunk: bytes) -> bytes:
-        if b"bad" in chunk:
-            raise ZeroDivisionError("secret of the filter")
-        return chunk
-
-    def end(self) -> bytes:
-        return b""
-
-
-KINDS: dict[str, Any] = {
-    "square": Marks,
-    "round": lambda: Marks(b"(", b")", b"!"),
-    "holds": Holds,
-    "bad": BadFilter,
-}
 
 
 class Spawns(Layer):

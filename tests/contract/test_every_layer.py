@@ -25,6 +25,7 @@ from proxy.upstream.pool import Pool
 
 from . import layers
 from .cases import BUILT_IN, Case
+from .filters import TooManyCats
 from .layers import Probe, named
 from .road import LAST_CHUNK, SSE_HEAD, ModelServer, chunk, client, event, post, remora
 
@@ -172,7 +173,7 @@ async def test_a_refusal_below_it_passes_through(case: Case, model: ModelServer)
         outer = await Probe.of("outer")
     assert head.startswith(b"HTTP/1.1 429 ") and b"retry-after: 2\r\n" in head
     assert b'"code":"too_many_cats"' in body
-    assert isinstance(outer.raised, layers.TooManyCats)
+    assert isinstance(outer.raised, TooManyCats)
     assert model.count == 0
 
 
@@ -250,6 +251,6 @@ def test_it_can_be_written_without_keys(case: Case) -> None:
     """`- name` and `- name: {}` mean the same: every key has a default."""
     file = "upstreams: {{default: {{endpoints: ['http://127.0.0.1:1']}}}}\nchain: [{}]\n"
     plain = load_text(file.format(case.name), "x.yaml", {}).chain[0]
-    empty = load_text(file.format("{%s: {}}" % case.name), "x.yaml", {}).chain[0]
+    empty = load_text(file.format(f"{{{case.name}: {{}}}}"), "x.yaml", {}).chain[0]
     assert plain == empty
     assert all(field.description for field in plain.cls.Config.model_fields.values())

@@ -23,6 +23,7 @@ _line_ends = [
     ("LF CR", b"GET /x HTTP/1.1\n\rHost: h\n\r\n\r"),
     ("leading LF", b"\nGET /x HTTP/1.1\r\n" + HOST),
     ("leading CR", b"\rGET /x HTTP/1.1\r\n" + HOST),
+    ("three leading CRLF", b"\r\n\r\n\r\nGET /x HTTP/1.1\r\n" + HOST),
     ("leading CRLF, then LF", b"\r\n\nGET /x HTTP/1.1\r\n" + HOST),
     ("leading space", b" GET /x HTTP/1.1\r\n" + HOST),
     ("leading tab", b"\tGET /x HTTP/1.1\r\n" + HOST),

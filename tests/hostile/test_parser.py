@@ -23,6 +23,8 @@ class Reading:
     """The last request is not whole, or bytes of another are waiting."""
     used: list[int]
     """Bytes that the first n requests took."""
+    pending: bytes | None = None
+    """Method of a request whose head is here and whose body is not, or is broken."""
     closes: bool = False
     """The last whole request asks to close; what is behind it was not read."""
 
@@ -52,6 +54,7 @@ def read(pieces: list[bytes]) -> Reading:
                     return reading
     except ProxyError as error:
         reading.error = error.status
+    reading.pending = head.method if head is not None else None
     reading.open = head is not None or reader.buffered > 0
     return reading
 

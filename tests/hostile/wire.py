@@ -13,8 +13,8 @@ PATIENCE = 5.0
 Address = tuple[str, int]
 Fields = list[tuple[bytes, bytes]]
 
-_STATUS = re.compile(rb"HTTP/1\.[01] ([1-5]\d\d) [^\r\n\x00]*")
-_FIELD = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+): ?([^\r\n\x00]*)")
+_STATUS = re.compile(rb"HTTP/1\.[01] ([1-5]\d\d) ([\t\x20-\x7e\x80-\xff]*)")
+_FIELD = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+): ?([\t\x20-\x7e\x80-\xff]*)")
 
 
 class Malformed(AssertionError):
@@ -26,6 +26,7 @@ class Answer:
     """One answer. whole: its body came to the end that its framing names."""
 
     status: int
+    reason: bytes
     fields: Fields
     body: bytes = b""
     trailers: Fields = field(default_factory=list)
@@ -88,7 +89,7 @@ def parse_answers(data: bytes, methods: list[bytes], ended: bool) -> tuple[list[
         match = _STATUS.fullmatch(first)
         if match is None:
             raise Malformed(f"not a status line: {first[:200]!r}")
-        answer = Answer(int(match[1]), parse_fields(lines))
+        answer = Answer(int(match[1]), match[2], parse_fields(lines))
         if answer.status < 200:
             continue
         method = methods[len(answers)] if len(answers) < len(methods) else b"GET"

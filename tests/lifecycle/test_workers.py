@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import signal
 from pathlib import Path
 
@@ -58,7 +57,7 @@ async def test_a_killed_worker_is_replaced(serve: Serve) -> None:
     while not again.done():
         assert (await get(address)).status == 200
     await again
-    assert re.search(r"worker \d ended with -9; starting it again in 0\.1 s", remora.lines[2])
+    await remora.said(r"worker \d ended with -9; starting it again in 0\.1 s")
     after = remora.workers()
     assert len(after) == 2 and survivor in after and victim not in after
     remora.send()

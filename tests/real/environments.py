@@ -7,6 +7,7 @@ Together they do not resolve: text-generation wants huggingface_hub < 1, the ope
 from __future__ import annotations
 
 import shlex
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -24,10 +25,11 @@ class InstallFailed(Exception):
 
 @dataclass(frozen=True)
 class Environment:
-    """name: its folder. requirements: what pip gets, each pinned to the version that was tried."""
+    """name: its folder. requirements: what pip gets. newest: the last Python with wheels for it."""
 
     name: str
     requirements: tuple[str, ...]
+    newest: tuple[int, int] = (3, 99)
 
     @property
     def path(self) -> Path:
@@ -43,6 +45,17 @@ class Environment:
         return self.path / "requirements.stamp"
 
     @property
+    def _base(self) -> str:
+        """The Python it is made with: this one, or an older one where this is too new."""
+        if sys.version_info[:2] > self.newest:
+            for minor in range(self.newest[1], 10, -1):
+                found = shutil.which(f"python3.{minor}")
+                # A version manager's stand-in is on PATH for versions that it will not run.
+                if found and subprocess.run([found, "-V"], capture_output=True).returncode == 0:
+                    return found
+        return sys.executable
+
+    @property
     def _wanted(self) -> str:
         version = f"python {sys.version_info.major}.{sys.version_info.minor}"
         return "\n".join((version, *self.requirements)) + "\n"
@@ -56,7 +69,7 @@ class Environment:
         """Make it, or bring it up to date. Raises InstallFailed."""
         print(f"\nsetting up {self.path}: {' '.join(self.requirements)}", flush=True)
         self._stamp.unlink(missing_ok=True)
-        make = [sys.executable, "-m", "venv", "--clear", str(self.path)]
+        make = [self._base, "-m", "venv", "--clear", str(self.path)]
         fetch = [str(self.python), "-m", "pip", "install", "--disable-pip-version-check"]
         fetch += self.requirements
         for command in (make, fetch):
@@ -72,6 +85,7 @@ class Environment:
 
 TEXT_GENERATION = Environment("text-generation", ("text-generation==0.7.0",))
 
-TRITON = Environment("triton", ("nvidia-pytriton==0.7.0", "tritonclient[http]"))
+# It wants numpy < 2, which a newer Python has to build from source, in five minutes.
+TRITON = Environment("triton", ("nvidia-pytriton==0.7.0", "tritonclient[http]"), (3, 12))
 
 TRANSFORMERS = Environment("transformers", ("torch==2.13.0", "transformers[serving]"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import struct
-import sysconfig
+import subprocess
 import tempfile
 from collections.abc import Iterator
 
@@ -95,14 +95,17 @@ def direct(
     install: Install, run: Run, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
     port = free_port()
-    command = [str(install(TRITON)), str(HERE / "servers" / "triton_server.py")]
+    python = str(install(TRITON))
+    # Triton's Python backend links libpython, wherever that interpreter keeps it.
+    where = "import sysconfig; print(sysconfig.get_config_var('LIBDIR'))"
+    libraries = subprocess.check_output([python, "-c", where], text=True).strip()
+    command = [python, str(HERE / "servers" / "triton_server.py")]
     command += ["--port", str(port), "--grpc-port", str(free_port())]
     command += ["--metrics-port", str(free_port())]
     # It copies 200 MB of itself there, which pytest's kept folders should not hold.
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as home:
         environ = {
-            # Triton's Python backend links libpython, wherever this interpreter keeps it.
-            "LD_LIBRARY_PATH": str(sysconfig.get_config_var("LIBDIR")),
+            "LD_LIBRARY_PATH": libraries,
             "PYTRITON_HOME": home,
             "TMPDIR": home,
         }

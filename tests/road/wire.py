@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import ssl
+import struct
 from collections.abc import Awaitable, Callable
 from typing import Any, Self, TypeVar
 
@@ -155,8 +157,12 @@ class End:
         self.writer.close()
 
     def abort(self) -> None:
-        """Resets the connection."""
-        self.writer.transport.abort()
+        """Resets the connection, where its kind knows a reset; else closes it."""
+        transport = self.writer.transport
+        sock = transport.get_extra_info("socket")
+        if sock is not None and sock.family != socket.AF_UNIX and not transport.is_closing():
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        transport.abort()
 
 
 class Client(End):

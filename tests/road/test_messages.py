@@ -1,0 +1,417 @@
+"""What stands between two heads: interim answers, bodies of each framing, trailers, no body."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tests.conftest import Serve, UpstreamMaker
+from tests.road.wire import (
+    CHUNKED_HEAD,
+    LAST_CHUNK,
+    Gone,
+    Message,
+    Peer,
+    answering,
+    chunk,
+    head,
+    ok,
+)
+
+EARLY_HINTS = head("HTTP/1.1 103 Early Hints", "Link: </a>; rel=preload", "X-A: b")
+CONTINUE = head("HTTP/1.1 100 Continue")
+
+
+# -- interim answers
+
+
+async def test_early_hints(serve: Serve, upstream: UpstreamMaker) -> None:
+    """103 is passed on before the answer is there, with its fields, each time it comes."""
+    go_on = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        peer.send(EARLY_HINTS)
+        await go_on.wait()
+        peer.send(EARLY_HINTS + ok())
+        await peer.ended()
+
+    client = await (await serve(await upstream(script))).connect()
+    client.ask()
+    first = await client.head()
+    assert first.first_line == b"HTTP/1.1 103 Early Hints"
+    assert first.headers == [(b"Link", b"</a>; rel=preload"), (b"X-A", b"b")]
+    go_on.set()
+    assert (await client.head()).status == 103
+    assert (await client.answer()).body == b"ok"
+
+
+async def test_interim_is_not_for_http_10(serve: Serve, upstream: UpstreamMaker) -> None:
+    """An HTTP/1.0 client gets the final answer alone (RFC 9110 section 15.2)."""
+    client = await (await serve(await upstream(answering(EARLY_HINTS + ok())))).connect()
+    client.ask(version="1.0")
+    assert (await client.head()).status == 200
+
+
+async def test_expect_is_passed_on(serve: Serve, upstream: UpstreamMaker) -> None:
+    """Expect goes upstream before any body; the upstream's 100 comes back, then the body goes."""
+    async def script(peer: Peer) -> None:
+        message = await peer.head()
+        assert message["expect"] == "100-continue"
+        peer.send(CONTINUE)
+        message.body = await peer.exactly(4)
+        peer.send(ok(message.body))
+        await peer.ended()
+
+    client = await (await serve(await upstream(script))).connect()
+    client.send(head("POST / HTTP/1.1", "Host: h", "Expect: 100-continue", "Content-Length: 4"))
+    assert (await client.head()).status == 100
+    client.send(b"body")
+    assert (await client.answer()).body == b"body"
+
+
+async def test_expect_refused(serve: Serve, upstream: UpstreamMaker) -> None:
+    """An upstream that answers without 100 gets no body, and the client its answer and a close."""
+    async def script(peer: Peer) -> None:
+        await peer.head()
+        peer.send(ok(b"no", status="417 Expectation Failed"))
+        assert await peer.ended() == b""
+
+    client = await (await serve(await upstream(script))).connect()
+    client.send(head("POST / HTTP/1.1", "Host: h", "Expect: 100-continue", "Content-Length: 4"))
+    answer = await client.answer()
+    assert (answer.status, answer["connection"]) == (417, "close")
+    assert await client.ended() == b""
+
+
+async def test_expect_with_a_layer_that_reads(serve: Serve, upstream: UpstreamMaker) -> None:
+    """Where a layer reads the body remora itself says 100, and the upstream is not asked."""
+    seen: list[Message] = []
+
+    async def script(peer: Peer) -> None:
+        seen.append(await peer.request())
+        peer.send(ok())
+        await peer.ended()
+
+    running = await serve(await upstream(script), chain=["tests.road.layers:Reader"])
+    client = await running.connect()
+    client.send(head("POST / HTTP/1.1", "Host: h", "Expect: 100-continue", "Content-Length: 4"))
+    assert (await client.head()).first_line == b"HTTP/1.1 100 Continue"
+    client.send(b"body")
+    assert (await client.head()).status == 200
+    assert (seen[0].body, seen[0]["expect"]) == (b"body", None)
+
+
+async def test_expect_with_the_body_already_there(serve: Serve, upstream: UpstreamMaker) -> None:
+    """A client that does not wait for 100 loses nothing."""
+    client = await (await serve(await upstream(answering(CONTINUE + ok())))).connect()
+    answer = await client.exchange("POST", "/", "Expect: 100-continue", body=b"at once")
+    assert answer.status == 200
+    assert (await client.exchange()).status == 200
+
+
+# -- bodies of an answer
+
+BODY = b"The body of an answer."
+FRAMINGS = {
+    "fixed": ok(BODY),
+    "empty": ok(b""),
+    "chunked": CHUNKED_HEAD + chunk(BODY[:5]) + chunk(BODY[5:]) + LAST_CHUNK,
+    "chunked, empty": CHUNKED_HEAD + LAST_CHUNK,
+    "until close": head("HTTP/1.1 200 OK") + BODY,
+    "until close, HTTP/1.0": head("HTTP/1.0 200 OK") + BODY,
+    "fixed, HTTP/1.0": head("HTTP/1.0 200 OK", f"Content-Length: {len(BODY)}") + BODY,
+    "fixed, close": ok(BODY, "Connection: close"),
+}
+
+
+@pytest.mark.parametrize("version", ["1.1", "1.0", "1.0, keep-alive"])
+@pytest.mark.parametrize("pieces", ["whole", "in pieces"])
+@pytest.mark.parametrize("framing", FRAMINGS)
+async def test_bodies(
+    serve: Serve, upstream: UpstreamMaker, framing: str, pieces: str, version: str
+) -> None:
+    """Each framing of an answer reaches each client as one that it can read, and ends."""
+    raw = FRAMINGS[framing]
+    expected = b"" if "empty" in framing else BODY
+
+    async def script(peer: Peer) -> None:
+        while True:
+            await peer.request()
+            if pieces == "whole":
+                peer.send(raw)
+            else:
+                for at in range(0, len(raw), 7):
+                    peer.send(raw[at : at + 7])
+                    await asyncio.sleep(0)
+            if "fixed" not in framing and "chunked" not in framing and "empty" not in framing:
+                return
+            if "close" in framing or "1.0" in framing:
+                return
+
+    running = await serve(await upstream(script))
+    client = await running.connect()
+    number, _, keep = version.partition(", ")
+    fields = ["Connection: keep-alive"] if keep else []
+    answer = await client.exchange("GET", "/", *fields, version=number)
+    assert (answer.status, answer.body) == (200, expected)
+    if number == "1.0":
+        assert not answer.chunked
+    if number == "1.1" or answer["connection"] == "keep-alive":
+        assert (await client.exchange("GET", "/", version=number)).body == expected
+    else:
+        assert await client.ended() == b""
+
+
+async def test_http_10_until_close(serve: Serve, upstream: UpstreamMaker) -> None:
+    """A streamed body of unknown length ends with the connection for an HTTP/1.0 client, who is
+    not told that the connection is kept, even where it asked for that.
+    """
+    go_on = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        peer.send(CHUNKED_HEAD)
+        await go_on.wait()
+        peer.send(chunk(BODY) + LAST_CHUNK)
+        await peer.ended()
+
+    client = await (await serve(await upstream(script))).connect()
+    client.ask("GET", "/", "Connection: keep-alive", version="1.0")
+    message = await client.head()
+    assert (message["connection"], message.chunked) == ("close", False)
+    go_on.set()
+    assert await client.rest() == BODY
+
+
+@pytest.mark.parametrize("version", ["1.1", "1.0"])
+async def test_answers_without_a_body(
+    serve: Serve, upstream: UpstreamMaker, version: str
+) -> None:
+    """HEAD, 204 and 304 keep their heads as they came, Content-Length too, and have no body."""
+    answers = {
+        b"/head": ok(b"", "X-A: b").replace(b"Length: 0", b"Length: 1234"),
+        b"/chunked": CHUNKED_HEAD,
+        b"/bare": head("HTTP/1.1 200 OK", "X-A: b"),
+        b"/204": head("HTTP/1.1 204 No Content", "X-A: b"),
+        b"/304": head("HTTP/1.1 304 Not Modified", "ETag: x"),
+        b"/304-length": head("HTTP/1.1 304 Not Modified", "ETag: x", "Content-Length: 1234"),
+    }
+
+    async def script(peer: Peer) -> None:
+        while True:
+            peer.send(answers[(await peer.request()).target])
+
+    running = await serve(await upstream(script))
+    client = await running.connect()
+    keep = "Connection: keep-alive"
+    for target, status, length in (
+        ("/head", 200, "1234"), ("/chunked", 200, None), ("/bare", 200, None),
+        ("/204", 204, None), ("/304", 304, None), ("/304-length", 304, "1234"),
+    ):  # fmt: skip
+        method = "HEAD" if status == 200 else "GET"
+        answer = await client.exchange(method, target, keep, version=version)
+        assert (answer.status, answer["content-length"]) == (status, length)
+    assert running.pool.opened == 1
+
+
+async def test_head_of_an_upstream_that_sends_a_body(
+    serve: Serve, upstream: UpstreamMaker
+) -> None:
+    """An upstream that answers HEAD with a body has its connection dropped, not read as the next
+    answer; the client sees none of it.
+    """
+    async def script(peer: Peer) -> None:
+        message = await peer.request()
+        peer.send(ok(b"body that should not be" if message.target == b"/head" else b"ok"))
+        await peer.ended()
+
+    server = await upstream(script)
+    running = await serve(server)
+    client = await running.connect()
+    assert (await client.exchange("HEAD", "/head")).status == 200
+    assert (await client.exchange("GET", "/")).body == b"ok"
+    assert server.made == 2
+
+
+async def test_error_answers_head(serve: Serve) -> None:
+    """Remora's own errors have no body for HEAD either, and keep the connection in step."""
+    from proxy.demo.child import free_port
+
+    running = await serve(f"http://127.0.0.1:{free_port()}")
+    client = await running.connect()
+    answer = await client.exchange("HEAD", "/")
+    assert answer.status == 502
+    assert int(answer["content-length"] or 0) > 0
+    assert (await client.exchange("GET", "/")).status == 502
+
+
+# -- trailers
+
+
+async def test_trailers_of_an_answer(serve: Serve, upstream: UpstreamMaker) -> None:
+    """Trailers come through, barred fields do not, whether streamed or in one piece."""
+    tail = b"0\r\nX-Sum: 1\r\nSet-Cookie: a\r\nX-Sum: 2\r\n\r\n"
+    go_on = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        peer.send(CHUNKED_HEAD + chunk(b"a") + tail)
+        await peer.request()
+        peer.send(CHUNKED_HEAD + chunk(b"a"))
+        await go_on.wait()
+        peer.send(chunk(b"b") + tail)
+        await peer.request()
+        peer.send(CHUNKED_HEAD + tail)
+        await peer.ended()
+
+    client = await (await serve(await upstream(script))).connect()
+    expected = [(b"X-Sum", b"1"), (b"X-Sum", b"2")]
+    answer = await client.exchange()
+    assert (answer.body, answer.trailers) == (b"a", expected)
+    client.ask()
+    assert (await client.head()).chunked
+    assert await client.chunk() == b"a"
+    go_on.set()
+    assert await client.chunks() == b"b"
+    assert client.trailers == expected
+    answer = await client.exchange()
+    assert (answer.body, answer.trailers) == (b"", expected)
+
+
+@pytest.mark.parametrize("data", [b"", b"a"], ids=["no body", "a body"])
+@pytest.mark.parametrize("manner", ["whole", "head first", "in pieces"])
+async def test_trailers_of_a_request(
+    serve: Serve, upstream: UpstreamMaker, manner: str, data: bytes
+) -> None:
+    """A request's trailers reach the upstream, also behind a body of no bytes."""
+    seen: list[Message] = []
+
+    async def script(peer: Peer) -> None:
+        while True:
+            seen.append(await peer.request())
+            peer.send(ok())
+
+    client = await (await serve(await upstream(script))).connect()
+    lines = head("POST / HTTP/1.1", "Host: h", "Transfer-Encoding: chunked", "Trailer: X-Sum")
+    body = (chunk(data) if data else b"") + b"0\r\nX-Sum: 1\r\n\r\n"
+    raw = lines + body
+    for piece in {
+        "whole": [raw], "head first": [lines, body], "in pieces": [bytes([b]) for b in raw],
+    }[manner]:  # fmt: skip
+        client.send(piece)
+        await asyncio.sleep(0)
+    assert (await client.answer()).status == 200
+    assert (seen[0].body, seen[0].trailers) == (data, [(b"X-Sum", b"1")])
+    assert seen[0]["trailer"] == "X-Sum"
+    assert (await client.exchange("POST", "/", body=b"next")).status == 200
+    assert seen[1].body == b"next"
+
+
+# -- targets
+
+
+async def test_target_forms(serve: Serve, upstream: UpstreamMaker) -> None:
+    """`OPTIONS *` goes through as it is; absolute-form becomes origin-form and the Host."""
+    seen: list[Message] = []
+
+    async def script(peer: Peer) -> None:
+        while True:
+            seen.append(await peer.request())
+            peer.send(ok())
+
+    client = await (await serve(await upstream(script))).connect()
+    for method, target in (
+        ("OPTIONS", "*"), ("GET", "http://model.test:81/a/../b?c#d".split("#")[0]),
+        ("OPTIONS", "http://model.test"), ("GET", "http://model.test"),
+    ):  # fmt: skip
+        assert (await client.exchange(method, target)).status == 200
+    assert [(one.target, one["host"]) for one in seen] == [
+        (b"*", "remora.test"), (b"/a/../b?c", "model.test:81"),
+        (b"*", "model.test"), (b"/", "model.test"),
+    ]  # fmt: skip
+
+
+async def test_connect_is_refused(serve: Serve, upstream: UpstreamMaker) -> None:
+    """CONNECT is no method of a reverse proxy: 405, and the connection ends."""
+    server = await upstream(answering(ok()))
+    client = await (await serve(server)).connect()
+    client.send(head("CONNECT h:443 HTTP/1.1", "Host: h:443"))
+    answer = await client.answer()
+    assert (answer.status, answer["connection"]) == (405, "close")
+    assert await client.ended() == b""
+    assert server.made == 0
+
+
+# -- one connection, several requests
+
+
+async def test_pipelined(serve: Serve, upstream: UpstreamMaker) -> None:
+    """Requests sent ahead are answered in their order, each after the one before it."""
+    async def script(peer: Peer) -> None:
+        while True:
+            message = await peer.request()
+            peer.send(ok(message.target + message.body))
+
+    client = await (await serve(await upstream(script))).connect()
+    for number in range(50):
+        client.ask("POST", f"/{number}", body=b"-%d" % number)
+    for number in range(50):
+        assert (await client.answer()).body == b"/%d-%d" % (number, number)
+
+
+async def test_connection_close(serve: Serve, upstream: UpstreamMaker) -> None:
+    """`Connection: close` from the client ends its connection, and not the upstream's."""
+    server = await upstream(answering(ok()))
+    running = await serve(server)
+    for _ in range(2):
+        client = await running.connect()
+        answer = await client.exchange("GET", "/", "Connection: close")
+        assert answer["connection"] == "close"
+        assert await client.rest() == b""
+    assert server.made == 1
+
+
+async def test_hop_by_hop_fields(serve: Serve, upstream: UpstreamMaker) -> None:
+    """Fields of one connection, and those that Connection names, end with it, both ways."""
+    seen: list[Message] = []
+
+    async def script(peer: Peer) -> None:
+        seen.append(await peer.request())
+        peer.send(
+            ok(b"", "Connection: X-Hop", "X-Hop: 1", "Keep-Alive: timeout=5", "X-End: 2",
+               "Upgrade: h2c", "Set-Cookie: a", "Set-Cookie: b", "X-Latin: \xe9")
+        )  # fmt: skip
+        await peer.ended()
+
+    client = await (await serve(await upstream(script))).connect()
+    answer = await client.exchange(
+        "GET", "/", "Connection: X-Hop, keep-alive", "X-Hop: 1", "TE: trailers", "X-End: \xff"
+    )
+    assert seen[0].headers == [(b"Host", b"remora.test"), (b"X-End", b"\xff")]
+    assert answer.headers == [
+        (b"Content-Length", b"0"), (b"X-End", b"2"), (b"Set-Cookie", b"a"), (b"Set-Cookie", b"b"),
+        (b"X-Latin", b"\xe9"),
+    ]  # fmt: skip
+
+
+async def test_refused_in_mid_body(serve: Serve, upstream: UpstreamMaker) -> None:
+    """A body that turns out malformed gets 400, and the upstream never a whole request."""
+    cut = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.head()
+        assert await peer.chunk() == b"fine"
+        client.send(b"zz\r\n")
+        try:
+            await peer.chunks()
+        except (Gone, ValueError):
+            cut.set()
+
+    server = await upstream(script)
+    client = await (await serve(server)).connect()
+    client.send(head("POST / HTTP/1.1", "Host: h", "Transfer-Encoding: chunked") + chunk(b"fine"))
+    answer = await client.answer()
+    assert (answer.status, answer["connection"]) == (400, "close")
+    await asyncio.wait_for(cut.wait(), 5)
