@@ -29,13 +29,17 @@ class AccessLogConfig(BaseModel):
         "all",
         description="`errors`: only exchanges that failed, were refused, or whose client left.",
     )
+    format: Literal["text", "json"] | None = Field(
+        None,
+        description="`key=value` pairs, or a JSON object a line. Null: as `log.format` says.",
+    )
     query: bool = Field(
         False, description="Write the query with the path. It may hold secrets and prompts."
     )
 
 
 class AccessLog:
-    """Writes to the logger `remora.access` at `info`; the file's `log.format` gives the form."""
+    """Writes to the logger `remora.access` at `info`."""
 
     Config: ClassVar[type] = AccessLogConfig
 
@@ -65,11 +69,19 @@ class AccessLog:
         failed = outcome.status >= 400 or outcome.error is not None or outcome.cancelled
         if failed or self._config.when == "all":
             asked = request.target if self._config.query else request.path
-            log.info(Line(_fields(request, asked, route, outcome, self._clock())))
+            fields = _fields(request, asked, route, outcome, self._clock())
+            log.info(Line(fields, self._config.format))
 
 
 class Line(dict[str, Any]):
-    """One exchange. A JSON log takes the keys as its own; text has them as `key=value`."""
+    """One exchange. A JSON log takes the keys as its own; text has them as `key=value`.
+
+    style: what `proxy.logs` is to make of it, whatever the rest of the log looks like; or None.
+    """
+
+    def __init__(self, fields: dict[str, Any], style: str | None) -> None:
+        super().__init__(fields)
+        self.style = style
 
     def __str__(self) -> str:
         return "access " + " ".join(

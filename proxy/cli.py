@@ -10,7 +10,14 @@ from typing import Any
 
 from . import __version__, logs
 from .config import Config
-from .lifecycle import CannotStart, addresses, bind_all, require_c_extensions, run
+from .lifecycle import (
+    CannotStart,
+    addresses,
+    bind_all,
+    require_c_extensions,
+    require_certificates,
+    run,
+)
 from .loader import ConfigError, default_config, load
 from .server import CannotListen, remove_paths
 from .supervisor import supervise
@@ -45,6 +52,7 @@ def _serve(arguments: argparse.Namespace) -> int:
     require_c_extensions()
     file = _config(arguments)
     logs.set_up(file.log.level, file.log.format)
+    require_certificates(file)
     sockets = bind_all(file)
     try:
         return supervise(file, sockets) if file.workers > 1 else run(file, sockets)

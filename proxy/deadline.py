@@ -50,15 +50,19 @@ class Deadlines(Generic[T]):
         return len(self._due)
 
     def _tick(self) -> None:
-        self._timer = None
         now = self._loop.time()
-        while self._due:
-            item, due = next(iter(self._due.items()))
-            if due > now:
-                self._timer = self._loop.call_at(due, self._tick)
-                return
-            del self._due[item]
-            self._expire(item)
+        try:
+            while self._due:
+                item, due = next(iter(self._due.items()))
+                if due > now:
+                    break
+                del self._due[item]
+                self._expire(item)
+        finally:
+            # Not before: an `expire` that sets one again must not start a second timer.
+            self._timer = None
+            if self._due:
+                self._timer = self._loop.call_at(next(iter(self._due.values())), self._tick)
 
 
 CHECKS = 4

@@ -122,6 +122,8 @@ class Request:
         """The whole body, read into memory once. Raises BodyTooLarge."""
         body = self.body
         if not isinstance(body, bytes):
+            if body is self.declared and int(self.header(b"content-length") or 0) > max_bytes:
+                raise BodyTooLarge(f"the body is over {max_bytes} bytes")
             if self.want_continue is not None:
                 # The upstream will get a body that is here already: nothing is left to ask for.
                 self.want_continue()

@@ -213,7 +213,11 @@ def with_host(headers: Headers, authority: bytes) -> Headers:
             for name, value in headers]  # fmt: skip
 
 
+def without_length(headers: Headers) -> Headers:
+    """`headers` less any Content-Length."""
+    return [pair for pair in headers if kind_of(pair[0]) != Kind.CONTENT_LENGTH]
+
+
 def with_length(headers: Headers, size: int) -> Headers:
     """`headers` with a Content-Length of `size` bytes, and no other."""
-    others = [pair for pair in headers if kind_of(pair[0]) != Kind.CONTENT_LENGTH]
-    return [*others, (b"Content-Length", b"%d" % size)]
+    return [*without_length(headers), (b"Content-Length", b"%d" % size)]

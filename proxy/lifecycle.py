@@ -19,6 +19,7 @@ import uvloop
 from . import config
 from .address import Address, parse_address
 from .server import Server, bind, remove_paths
+from .tls import client_context, server_context
 
 if TYPE_CHECKING:
     from .admin import Admin
@@ -44,6 +45,24 @@ def require_c_extensions() -> None:
             "aiohttp runs without its C extensions: unset AIOHTTP_NO_EXTENSIONS, or install a "
             "wheel for this platform: pip install --force-reinstall aiohttp"
         )
+
+
+def require_certificates(file: config.Config) -> None:
+    """Certificates and keys are there and fit. Raises CannotStart: what no restart mends is told
+    once, by name, before there are workers to find out.
+    """
+    for listener in file.listen:
+        if listener.tls is not None:
+            try:
+                server_context(listener.tls)
+            except OSError as error:
+                raise CannotStart(f"the TLS files of {listener.address} fail: {error}") from error
+    for name, upstream in file.upstreams.items():
+        if any(url.startswith("https:") for url in upstream.endpoints):
+            try:
+                client_context(upstream.tls)
+            except OSError as error:
+                raise CannotStart(f"the TLS files of upstream `{name}` fail: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,9 +29,21 @@ class _Bounded(logging.Formatter):
     def when(self, record: logging.LogRecord) -> str:
         return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
 
+    def json(self, record: logging.LogRecord) -> str:
+        told: dict[str, object] = {"message": self.message(record)}
+        if isinstance(record.msg, dict) and getattr(record.msg, "style", None) != "text":
+            told = record.msg  # its fields are known: middleware.access_log
+        line = {"time": self.when(record), "level": record.levelname.lower(), **told}
+        try:
+            return orjson.dumps(line).decode()
+        except TypeError:  # a lone surrogate: the name of a file may hold bytes that are not UTF-8
+            return json.dumps(line, default=str)
+
 
 class TextFormatter(_Bounded):
     def format(self, record: logging.LogRecord) -> str:
+        if getattr(record.msg, "style", None) == "json":
+            return self.json(record)
         # Only a record begins at the margin: a message with a line end in it cannot forge one.
         message = "\n    ".join(self.message(record).splitlines())
         return f"{self.when(record)} {record.levelname.lower()} {message}"
@@ -39,13 +51,7 @@ class TextFormatter(_Bounded):
 
 class JsonFormatter(_Bounded):
     def format(self, record: logging.LogRecord) -> str:
-        # A message that is a mapping already has its fields: middleware.access_log logs such.
-        told = record.msg if isinstance(record.msg, dict) else {"message": self.message(record)}
-        line = {"time": self.when(record), "level": record.levelname.lower(), **told}
-        try:
-            return orjson.dumps(line).decode()
-        except TypeError:  # a lone surrogate: the name of a file may hold bytes that are not UTF-8
-            return json.dumps(line, default=str)
+        return self.json(record)
 
 
 def set_up(level: str, style: str) -> None:

@@ -59,6 +59,8 @@ class Stream:
     # -- producer
 
     def feed(self, chunk: bytes) -> None:
+        if not chunk:
+            return  # framed as a chunk it would end the body
         if self._sink is not None:
             self._sink.write(chunk)
             return
@@ -146,6 +148,11 @@ class Stream:
             self._held = False
             if not self.done:
                 self._source.resume()
+
+    @property
+    def held(self) -> bool:
+        """The consumer has enough for now."""
+        return self._held
 
     def abort(self) -> None:
         """The consumer wants no more. The source closes what it reads from."""

@@ -117,14 +117,11 @@ async def serve(loop_watch: LoopWatch) -> AsyncIterator[Serve]:
         for client in one.clients:
             client.abort()
         await one.server.stop()
-        pool = one.pool
+        pool, clients = one.pool, one.server.edge.connections
         try:
-            await until(lambda pool=pool, one=one: not pool.open and not one.server.edge.connections)
+            await until(lambda pool=pool, clients=clients: not pool.open and not clients)
         except TimeoutError:
-            pytest.fail(
-                f"left open: {pool.open} upstream and "
-                f"{len(one.server.edge.connections)} client connections"
-            )
+            pytest.fail(f"left open: {pool.open} upstream, {len(clients)} client connections")
         assert not pool.first_byte, "a deadline outlived its exchange"
         assert not pool.waiting
 

@@ -272,10 +272,10 @@ class ClientConnection(asyncio.Protocol):
             self.write(whole(request, response, close))
         else:
             self._pump = pump = Pump(self, request, response, response.body)
-            if self._sending is not None and self._sending.blocked:
-                response.body.pause()
             try:
                 pump.start(close)
+                if self._sending is not None and self._sending.blocked:
+                    response.body.pause()
                 await pump.finished
             except BaseException:
                 response.body.abort()
@@ -296,8 +296,7 @@ class ClientConnection(asyncio.Protocol):
     def _bound_body(self, request: Request, max_body: int) -> None:
         self._reader.max_body = max_body
         declared = request.header(b"content-length")
-        size = len(request.body) if isinstance(request.body, bytes) else int(declared or 0)
-        if size > max_body:
+        if (self._reader.in_chunks if declared is None else int(declared)) > max_body:
             raise BodyTooLarge(f"the body is over {max_body} bytes")
 
     def _served(self) -> None:

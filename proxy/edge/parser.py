@@ -290,6 +290,11 @@ class RequestReader:
         return buffer
 
     @property
+    def in_chunks(self) -> int:
+        """Bytes in the chunks that began so far; 0 where the body is not chunked."""
+        return self._chunked.size if self._chunked is not None else 0
+
+    @property
     def trailers(self) -> Headers:
         return self._chunked.trailers if self._chunked is not None else []
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import ClientGone, InternalError, ProxyError
 from ..exchange import Headers, Request, Response, Stream
-from ..headers import FORBIDDEN_TRAILERS, head_block, with_length
+from ..headers import FORBIDDEN_TRAILERS, head_block, with_length, without_length
 
 if TYPE_CHECKING:
     from .connection import ClientConnection
@@ -41,10 +41,6 @@ def framing(request: Request, response: Response) -> int:
     return UNTIL_CLOSE if request.http10 else CHUNKED
 
 
-def _without_length(headers: Headers) -> Headers:
-    return [pair for pair in headers if pair[0].lower() != b"content-length"]
-
-
 def head_of(request: Request, response: Response, mode: int, close: bool) -> bytes:
     """The head's bytes. The upstream's fields stay as they came; only framing is ours."""
     headers = response.headers
@@ -53,10 +49,10 @@ def head_of(request: Request, response: Response, mode: int, close: bool) -> byt
             assert isinstance(response.body, bytes)
             headers = with_length(headers, len(response.body))
     elif mode == CHUNKED:
-        headers = [*_without_length(headers), _IN_CHUNKS]
+        headers = [*without_length(headers), _IN_CHUNKS]
     elif mode == UNTIL_CLOSE or response.filters:
         # Also where no body is sent: nobody knows how long the filters would have made it.
-        headers = _without_length(headers)
+        headers = without_length(headers)
     if close:
         headers = [*headers, _CLOSE]
     elif request.http10:

@@ -37,8 +37,7 @@ class SendWatch:
         if self._free is None:
             self._free = self._loop.create_future()
         if self._timeout is not None and self._timer is None:
-            self._unwritten = self._transport.get_write_buffer_size()
-            self._timer = self._loop.call_later(self._timeout, self._look)
+            self._timer = self._loop.call_later(0, self._begin)
 
     def release(self) -> None:
         """The buffer has room again, or the client is gone."""
@@ -53,6 +52,12 @@ class SendWatch:
         """Until `release`; at once when not blocked."""
         if self._free is not None:
             await self._free
+
+    def _begin(self) -> None:
+        # A turn after `block`: what had been read for this client is in the buffer by now.
+        assert self._timeout is not None
+        self._unwritten = self._transport.get_write_buffer_size()
+        self._timer = self._loop.call_later(self._timeout, self._look)
 
     def _look(self) -> None:
         self._timer = None

@@ -31,7 +31,7 @@ class AnswerReader:
 
     # fmt: off
     __slots__ = (
-        "_failure", "_fields", "_head_bytes", "_interim", "_limits", "_parser", "_reason",
+        "_dry", "_failure", "_fields", "_interim", "_limits", "_parser", "_reason",
         "_request", "chunks", "complete", "ending", "keep", "response", "stream",
     )
     # fmt: on
@@ -46,7 +46,7 @@ class AnswerReader:
         self._failure: UpstreamError | None = None
         self._fields: Headers = []
         self._reason = b""
-        self._head_bytes = 0
+        self._dry = 0  # bytes since the last one of a body
         self._interim = 0
         self.response: Response | None = None
         self.stream: Stream | None = None
@@ -56,8 +56,7 @@ class AnswerReader:
 
     def feed(self, data: bytes) -> bytes | None:
         """None, or after a 101 the first bytes of the other protocol. Raises UpstreamError."""
-        if self.response is None:
-            self._head_bytes += len(data)
+        self._dry += len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -70,8 +69,10 @@ class AnswerReader:
             # The answer is whole; what follows it is not. Deliver it, trust nothing after it.
             self.keep = False
         else:
-            if self.response is None and self._head_bytes > self._limits.head:
-                raise self._refuse(f"a head over {self._limits.head} bytes")
+            # Trailers and chunk extensions, too: whatever is read and kept but is no body.
+            if self._dry > self._limits.head and not self.complete:
+                what = "head" if self.response is None else "line between chunks"
+                raise self._refuse(f"a {what} over {self._limits.head} bytes")
         return None
 
     def closed(self, cleanly: bool) -> bool:
@@ -90,6 +91,8 @@ class AnswerReader:
         self._reason += reason
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        if self.response is not None and len(self._fields) >= MAX_TRAILERS:
+            raise self._refuse(f"more than {MAX_TRAILERS} trailers")
         self._fields.append((name, value))
 
     def on_headers_complete(self) -> None:
@@ -119,7 +122,7 @@ class AnswerReader:
             raise self._refuse(f"more than {limits.headers} header lines")
         # A body may have come with the head: count only when the bound is in reach.
         if (
-            self._head_bytes > limits.head
+            self._dry > limits.head
             and sum(len(name) + len(value) + 4 for name, value in fields) > limits.head
         ):
             raise self._refuse(f"a head over {limits.head} bytes")
@@ -140,6 +143,7 @@ class AnswerReader:
     def on_body(self, data: bytes) -> None:
         if self.complete:
             raise self._refuse("a body where none may be")
+        self._dry = 0
         if self.stream is not None:
             self.stream.feed(data)
         else:
@@ -157,8 +161,6 @@ class AnswerReader:
         )
         if self._fields:
             trailers, self._fields = self._fields, []
-            if len(trailers) > MAX_TRAILERS:
-                raise self._refuse(f"more than {MAX_TRAILERS} trailers")
             response.trailers = [
                 (name, value.rstrip(b" \t"))
                 for name, value in trailers

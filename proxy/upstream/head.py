@@ -47,7 +47,11 @@ def read_head(
             chunked = True
         elif kind == _CONNECTION:
             connection.append(pair[1])
-        elif kind != _HOP and kind != _UPGRADE:
+        elif kind == _UPGRADE:
+            if status == 426:
+                # RFC 9110 section 15.5.22: this answer has to name the protocol that it asks for.
+                headers += [pair, (b"Connection", b"Upgrade")]
+        elif kind != _HOP:
             headers.append(pair)
     if chunked and length is not None:
         raise UpstreamProtocolError("the upstream sent Content-Length beside Transfer-Encoding")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 from ..deadline import IdleTimer
 from ..errors import UpstreamClosed, UpstreamError, UpstreamTimeout
 from ..exchange import Request, Response, Stream, TunnelEnd
-from ..headers import head_block, with_length
+from ..headers import head_block, with_length, without_length
 from .answer import AnswerReader
 from .body import BodyWriter
 from .head import CHUNKED, FIXED
@@ -30,9 +30,9 @@ class UpstreamConnection(asyncio.Protocol):
 
     # fmt: off
     __slots__ = (
-        "_answer", "_idle_timer", "_loop", "_paused", "_pool", "_received", "_request", "_sent",
-        "_total_timer", "_transport", "_tunnel", "_tunnel_data", "_waiter", "_writer", "born",
-        "idle_since", "made", "used",
+        "_answer", "_full", "_idle_timer", "_loop", "_paused", "_pool", "_received", "_request",
+        "_sent", "_total_timer", "_transport", "_tunnel", "_tunnel_data", "_waiter", "_writer",
+        "born", "idle_since", "made", "used",
     )
     # fmt: on
 
@@ -48,7 +48,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._total_timer: asyncio.TimerHandle | None = None
         self._tunnel: TunnelEnd | None = None
         self._tunnel_data: bytes | None = None
-        self._paused = self._received = self._sent = False
+        self._full = self._paused = self._received = self._sent = False
         self.made = False
         """It was connected once: its end will be told to the pool."""
         self.used = False
@@ -81,10 +81,10 @@ class UpstreamConnection(asyncio.Protocol):
         self._pool.first_byte.set(self)
         if timeouts.total is not None:
             self._total_timer = self._loop.call_later(timeouts.total, self._over_total)
-        self._send(request, writer)
         try:
+            self._send(request, writer)
             return await waiter
-        except asyncio.CancelledError:
+        except BaseException:
             self.abort()
             raise
 
@@ -96,8 +96,8 @@ class UpstreamConnection(asyncio.Protocol):
             headers = [(b"Host", self._pool.endpoint.authority), *headers]
         if request.upgrade is not None:
             headers = [*headers, (b"Connection", b"Upgrade"), (b"Upgrade", request.upgrade)]
-        if request.chunked:
-            headers = [*headers, (b"Transfer-Encoding", b"chunked")]
+        if request.chunked or (writer is not None and writer.chunked):
+            headers = [*without_length(headers), (b"Transfer-Encoding", b"chunked")]
         elif body is not request.declared and isinstance(body, bytes):
             headers = with_length(headers, len(body))
         head = head_block(b"%b %b HTTP/1.1" % (request.method, request.target), headers)
@@ -105,6 +105,8 @@ class UpstreamConnection(asyncio.Protocol):
         if writer is not None:
             self._transport.write(head)
             writer.attach(self)
+            if self._full:
+                writer.stream.pause()
             return
         assert isinstance(body, bytes)
         if request.chunked:
@@ -201,7 +203,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._request = None
         self._waiter = None
         writer, self._writer = self._writer, None
-        keep = self._answer.keep and self._sent
+        keep = self._answer.keep and self._sent and not self._full
         if writer is not None:
             if not self._sent:
                 writer.stream.abort()  # answered early: the rest of the request has no reader
@@ -239,12 +241,14 @@ class UpstreamConnection(asyncio.Protocol):
             self._fail(UpstreamClosed("the upstream closed the connection amid its answer"))
 
     def pause_writing(self) -> None:
+        self._full = True
         if self._tunnel is not None:
             self._tunnel.pause()
         elif self._writer is not None:
             self._writer.stream.pause()
 
     def resume_writing(self) -> None:
+        self._full = False
         if self._tunnel is not None:
             self._tunnel.resume()
         elif self._writer is not None:
@@ -268,6 +272,9 @@ class UpstreamConnection(asyncio.Protocol):
         self._drop()
 
     def first_byte_late(self) -> None:
+        if not self._sent and self._writer is not None and not self._writer.stream.held:
+            self._pool.first_byte.set(self)  # it is the client that has not sent all
+            return
         self._fail(UpstreamTimeout("the upstream sent no answer in time"))
 
     def _idle_too_long(self) -> None:

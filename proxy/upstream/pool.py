@@ -85,7 +85,10 @@ class Pool:
     async def send(self, request: Request) -> Response:
         """One exchange. Raises UpstreamError, or Unavailable when too many wait already."""
         body = request.body
-        writer = None if type(body) is bytes else BodyWriter(body, request.chunked)  # type: ignore[arg-type]
+        writer = None
+        if not isinstance(body, bytes):
+            # The length of a body that a layer put in the place of the client's is not known.
+            writer = BodyWriter(body, request.chunked or body is not request.declared)
         connection = self._take() or await self._get()
         try:
             return await connection.exchange(request, writer)

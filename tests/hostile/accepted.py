@@ -68,6 +68,8 @@ _connection = [
     ("TE", b"TE: trailers\r\nConnection: TE\r\nA: b", b"A: b"),
     ("TE gzip, unnamed", b"TE: gzip\r\nA: b", b"A: b"),
     ("names Host", b"Connection: Host\r\nA: b", b"A: b"),
+    ("names what it may not take away", b"Connection: Cookie, Content-Type\r\nCookie: b",
+     b"Cookie: b"),
     ("names itself", b"Connection: Connection\r\nA: b", b"A: b"),
     ("upgrade without Upgrade", b"Connection: upgrade\r\nA: b", b"A: b"),
     ("Upgrade without upgrade", b"Upgrade: h2c\r\nA: b", b"A: b"),

@@ -174,6 +174,7 @@ _chunks = [
     ("trailer without a colon", b"5\r\nhello\r\n0\r\nA\r\n\r\n"),
     ("trailers of 140 KiB", b"0\r\n" + 140 * LINE + b"\r\n"),
     ("trailers without an end", b"0\r\n" + 1000 * LINE),
+    ("trailer without an end", b"0\r\nA: " + (1 << 20) * b"b"),
 ]
 
 _closes = [

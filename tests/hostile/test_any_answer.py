@@ -43,7 +43,7 @@ def _strictly(raw: bytes) -> Answer | None:
     return answers[0] if answers and answers[0].whole else None
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=600, deadline=None)
 @given(raw=damaged(st.sampled_from(SMALL)) | st.binary(max_size=200))
 def test_any_answer(stage_and_upstream: tuple[Stage, Upstream], raw: bytes) -> None:
     """A whole answer is 502 or has the status and the body that the upstream framed; then all is

@@ -13,7 +13,7 @@ REFUSED = (400, 405, 413, 414, 417, 431, 501, 505)
 
 
 @settings(
-    max_examples=500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=1000, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(raw=anything())
 def test_any_bytes(stage: Stage, raw: bytes) -> None:

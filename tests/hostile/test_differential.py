@@ -114,7 +114,7 @@ def test_table_read_the_same() -> None:
         check_same(case.raw)
 
 
-@settings(max_examples=800, deadline=None)
+@settings(max_examples=1200, deadline=None)
 @given(anything())
 @example(chunked(b"0;a\r\n\r\n"))
 @example(get(b"Host: h\r\nA: b \t \r\n"))
@@ -124,7 +124,7 @@ def test_anything_read_the_same(raw: bytes) -> None:
     check_same(raw)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=800, deadline=None)
 @given(anything(), st.integers(1, 40))
 def test_any_cut_reads_the_same(raw: bytes, size: int) -> None:
     """Any bytes: whole or in pieces, the same requests come out and the same are refused."""

@@ -117,3 +117,26 @@ async def get(address: str, path: str = "/", tls: ssl.SSLContext | None = None) 
     """One exchange on a connection of its own."""
     async with await Client.to(address, tls) as client:
         return await client.get(path)
+
+
+async def listening(address: str) -> None:
+    """Waits until somebody listens there."""
+    async with asyncio.timeout(PATIENCE):
+        while not await _accepts(address):
+            await asyncio.sleep(0.01)
+
+
+async def refused(address: str) -> None:
+    """Waits until nobody listens there any more."""
+    async with asyncio.timeout(PATIENCE):
+        while await _accepts(address):
+            await asyncio.sleep(0.01)
+
+
+async def _accepts(address: str) -> bool:
+    try:
+        client = await Client.to(address)
+    except (ConnectionRefusedError, FileNotFoundError):
+        return False
+    await client.close()
+    return True

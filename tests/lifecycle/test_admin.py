@@ -62,7 +62,9 @@ async def test_pages(front: Front, administer: Administer) -> None:
 
 async def test_requests_are_counted(front: Front, administer: Administer) -> None:
     """Requests by route and status, their times and bytes, are what was asked."""
-    server = await front(routes='[{name: chat, match: {path: /v1/*}}, {match: {path: "/status/*"}}]')
+    server = await front(
+        routes='[{name: chat, match: {path: /v1/*}}, {match: {path: "/status/*"}}]'
+    )
     admin = await administer(server)
     async with await Client.to(server.addresses[0]) as client:
         for path in ("/v1/a", "/v1/b", "/v1/b", "/status/404", "/status/503", "/elsewhere"):
@@ -127,9 +129,7 @@ async def test_waiting_for_a_connection(
     assert (await numbers(admin))("remora_upstream_waiting", **pool) == 0
 
 
-async def test_clients_that_leave(
-    front: Front, administer: Administer, upstream: Upstream
-) -> None:
+async def test_clients_that_leave(front: Front, administer: Administer, upstream: Upstream) -> None:
     """One that leaves amid a stream counts as cancelled with its status, one before it with 0."""
     server = await front(routes=ROUTES)
     admin = await administer(server)

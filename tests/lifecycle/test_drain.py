@@ -8,22 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from .client import Client, Lost, get
+from .client import Client, Lost, get, listening, refused
 from .conftest import Serve
 from .process import PATIENCE
 from .upstream import PIECE, Upstream
-
-
-async def refused(address: str) -> None:
-    """Waits until nobody listens there any more."""
-    async with asyncio.timeout(PATIENCE):
-        while True:
-            try:
-                client = await Client.to(address)
-            except (ConnectionRefusedError, FileNotFoundError):
-                return
-            await client.close()
-            await asyncio.sleep(0.01)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -116,9 +104,7 @@ async def test_second_signal(serve: Serve, drain: str, second: signal.Signals) -
 async def test_signal_amid_the_start(serve: Serve, room: Path) -> None:
     """A signal ends a start that hangs; until then remora lives and is not ready."""
     remora = await serve(chain='["tests.lifecycle.layers:NeverStarts"]')
-    async with asyncio.timeout(PATIENCE):
-        while not (room / "admin").exists():
-            await asyncio.sleep(0.01)
+    await listening(f"unix:{room}/admin")
     assert (await get(f"unix:{room}/admin", "/healthz")).status == 200
     assert (await get(f"unix:{room}/admin", "/readyz")).status == 503
     remora.send()

@@ -11,7 +11,7 @@ import trustme
 from proxy.tls import CertificateWatch
 
 from .client import Client, get
-from .conftest import Front, Logged
+from .conftest import Front, Logged, Serve
 
 
 class Authority:
@@ -92,6 +92,16 @@ async def test_client_ca(front: Front, authority: Authority) -> None:
                 # TLS 1.3 tells a client of its refusal only once it reads.
                 client.writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
                 await client.reader.readexactly(1)
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+async def test_a_key_that_does_not_fit(serve: Serve, authority: Authority, workers: str) -> None:
+    """Such files end the command with status 1 and one line, before any worker is started."""
+    authority.issue(key=False)
+    remora = await serve(listen=authority.listener(), workers=workers)
+    assert await remora.ended() == 1
+    (line,) = remora.lines
+    assert line.startswith("remora: the TLS files of 127.0.0.1:0 fail: ")
 
 
 @pytest.mark.usefixtures("impatient")

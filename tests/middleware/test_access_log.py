@@ -103,6 +103,19 @@ async def test_json_has_the_fields_as_keys(caplog: pytest.LogCaptureFixture) -> 
     }  # fmt: skip
 
 
+async def test_it_may_look_different_from_the_rest_of_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """`format: json` gives whole JSON lines in a log of text; `text` one message in one of JSON."""
+    (record,) = await write(caplog, format="json")
+    line = json.loads(TextFormatter().format(record))
+    assert (line["level"], line["path"]) == ("info", "/v1/chat/completions")
+    caplog.clear()
+    (record,) = await write(caplog, format="text")
+    assert json.loads(JsonFormatter().format(record))["message"] == LINE
+    assert TextFormatter().format(record).endswith(LINE)
+
+
 async def test_an_end_before_its_time_is_told(caplog: pytest.LogCaptureFixture) -> None:
     """The error by its code, and that the client left; what never was is left out."""
     outcome = ended(0, first_byte=None, bytes_sent=0, cancelled=True, error=UpstreamClosed("no"))

@@ -323,7 +323,7 @@ async def test_target_forms(serve: Serve, upstream: UpstreamMaker) -> None:
 
     client = await (await serve(await upstream(script))).connect()
     for method, target in (
-        ("OPTIONS", "*"), ("GET", "http://model.test:81/a/../b?c#d".split("#")[0]),
+        ("OPTIONS", "*"), ("GET", "http://model.test:81/a/../b?c"),
         ("OPTIONS", "http://model.test"), ("GET", "http://model.test"),
     ):  # fmt: skip
         assert (await client.exchange(method, target)).status == 200

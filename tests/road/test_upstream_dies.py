@@ -146,7 +146,7 @@ async def test_event_stream_in_tgi(serve: Serve, upstream: UpstreamMaker) -> Non
          "fixed", "fixed half", "fixed events"],
 )  # fmt: skip
 async def test_aborted(serve: Serve, upstream: UpstreamMaker, sent: bytes, reset: bool) -> None:
-    """Any other answer that breaks off is cut: no last chunk, no full length, no error behind it."""
+    """Any other answer that breaks off is cut: no last chunk, no full length, no error event."""
     script = dying(sent, reset=reset)
     running = await serve(await upstream(script), chain=WITNESS)
     client = await running.connect()

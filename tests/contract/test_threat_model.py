@@ -1,0 +1,141 @@
+"""The table of bounds in docs/threat-model.md is that of the code."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+import pytest
+from pydantic import BaseModel
+
+import middleware
+import proxy
+from proxy.config import Config
+from proxy.units import format_duration, format_size
+
+ROOT = Path(__file__).parents[2]
+DOC = ROOT / "docs" / "threat-model.md"
+
+NO_BOUNDS = {
+    "proxy.cli.MISTAKES",
+    "proxy.deadline.CHECKS",
+    "proxy.mistakes._FEW",
+    "proxy.supervisor.FIRST_BACKOFF",
+    "proxy.supervisor.STABLE_AFTER",
+    "proxy.supervisor.TICK",
+    "proxy.tls.WATCH_INTERVAL",
+    "proxy.units._LONGEST",
+}
+"""Numbers in the code that bound nothing: a status, a pace, a sum that no computer overflows."""
+
+SECONDS = {
+    "proxy.edge.connection.LINGER", "proxy.server.HANDSHAKE_TIMEOUT", "proxy.server.SETTLE",
+    "proxy.admin.PEER_TIMEOUT", "proxy.supervisor.MAX_BACKOFF",
+}  # fmt: skip
+COUNTS = {
+    "proxy.server.BACKLOG", "proxy.upstream.answer.MAX_INTERIM", "proxy.router.MEMO_ENTRIES",
+    "proxy.upstream.answer.MAX_TRAILERS", "proxy.document.MAX_NODES", "proxy.document._MAX_DEPTH",
+    "proxy.logs.MAX_LINE",
+}  # fmt: skip
+
+
+def rows() -> list[list[str]]:
+    _, _, table = DOC.read_text().partition("| bound | default |")
+    lines = table.partition("\n\n")[0].splitlines()[2:]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+NAMES = [row[0].strip("`") for row in rows()]
+
+
+def default_of(name: str) -> str:
+    """The default of a key or constant as the table writes it. Fails where there is none."""
+    if not name.startswith(("proxy.", "middleware.")):
+        return _default_of_key(name)
+    if "(" in name:
+        path, _, parameter = name.rstrip(")").partition("(")
+        module, cls, method = path.rsplit(".", 2)
+        function = getattr(getattr(importlib.import_module(module), cls), method)
+        return format_size(inspect.signature(function).parameters[parameter].default)
+    module, _, constant = name.rpartition(".")
+    value = getattr(importlib.import_module(module), constant)
+    if name in SECONDS:
+        return format_duration(value)
+    return f"{value:,}" if name in COUNTS else format_size(value)
+
+
+def _default_of_key(name: str) -> str:
+    field: Any = None
+    model: Any = Config
+    for part in name.split("."):
+        if part != "*":
+            field = model.model_fields[part]
+            model = _model(field.annotation)
+    default = field.default
+    if isinstance(default, int):
+        return f"{default:,}"
+    return "null" if default is None else str(default)
+
+
+def _model(annotation: Any) -> Any:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for arm in get_args(annotation) if (found := _model(arm))), None)
+
+
+def _keys(model: type[BaseModel], path: str) -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        inner = _model(field.annotation)
+        here = f"{path}{name}"
+        if inner is None:
+            yield here
+        else:
+            many = get_origin(field.annotation) in (dict, list)
+            yield from _keys(inner, f"{here}.*." if many else f"{here}.")
+
+
+def _constants() -> Iterator[str]:
+    for package in (proxy, middleware):
+        for found in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+            if found.name.startswith("proxy.demo") or found.name.endswith("__main__"):
+                continue
+            module = importlib.import_module(found.name)
+            source = Path(str(module.__file__)).read_text()
+            for name, value in vars(module).items():
+                written = re.search(rf"^{name} = [0-9]", source, re.MULTILINE)
+                if name.isupper() and type(value) in (int, float) and written:
+                    yield f"{found.name}.{name}"
+
+
+@pytest.mark.parametrize("row", rows(), ids=NAMES)
+def test_a_row_is_true(row: list[str]) -> None:
+    """The key or constant exists, its default is this, and the test that crosses it is there."""
+    bound, default, what, then, test = row
+    assert default == default_of(bound.strip("`"))
+    assert what and then
+    assert test == "the kernel's own" or (ROOT / test.strip("`")).is_file(), f"no {test}"
+
+
+def test_every_constant_is_told() -> None:
+    """A number at the top of a module stands in the table, or bounds nothing."""
+    constants = set(_constants())
+    assert constants >= NO_BOUNDS
+    assert constants - NO_BOUNDS == {
+        name for name in NAMES if name.startswith(("proxy.", "middleware.")) and "(" not in name
+    }
+    assert len(NAMES) == len(set(NAMES))
+
+
+def test_every_key_with_a_bound_is_told() -> None:
+    """Each key that is a duration, a size or a count of something that others can make."""
+    bounds = {
+        key
+        for key in _keys(Config, "")
+        if re.match(r"(limits|drain|upstreams\.\*\.(pool|timeouts|limits))\.|.*max_", key)
+    }
+    assert bounds == {name for name in NAMES if not name.startswith(("proxy.", "middleware."))}
