@@ -19,10 +19,12 @@ TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
 _REQUEST_LINE = re.compile(
     rb"(%b{1,32}) ([\x21-\x22\x24-\x7e\x80-\xff]++) HTTP/1\.([01])\r\n" % TOKEN
 )
-_OTHER_VERSION = re.compile(rb"%b{1,32} [\x21-\x7e\x80-\xff]++ HTTP/\d\.\d(?:\r\n|$)" % TOKEN)
-# Possessive, so that no input makes it backtrack. Anchored behind a line end: each match is one
-# whole line, and as many matches as lines means that every line is a field.
-FIELD = re.compile(rb"(?<=\n)(%b++):[ \t]*+([\t\x20-\x7e\x80-\xff]*+)\r\n" % TOKEN)
+_OTHER_VERSION = re.compile(
+    rb"%b{1,32} [\x21-\x7e\x80-\xff]++ HTTP/(?!1\.[01])\d\.\d(?:\r\n|$)" % TOKEN
+)
+# Possessive, so that no input makes it backtrack. Anchored behind a CRLF, not a bare LF: each
+# match is one whole line, and as many matches as lines means that every line is a field.
+FIELD = re.compile(rb"(?<=\r\n)(%b++):[ \t]*+([\t\x20-\x7e\x80-\xff]*+)\r\n" % TOKEN)
 _NEVER_IN_A_HEAD = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|(?<!\r)\n|\r(?=[^\n])")
 _AUTHORITY = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9\-._~!$&'()*+;=%]*)(?::\d{0,5})?")
 _ABSOLUTE = re.compile(rb"(?i:https?)://([^/?]+)(.*)", re.DOTALL)
@@ -75,7 +77,7 @@ class RequestReader:
 
     # fmt: off
     __slots__ = (
-        "_buffer", "_chunked", "_limits", "_remaining", "_scanned", "_started", "done",
+        "_blanks", "_buffer", "_chunked", "_limits", "_remaining", "_scanned", "_started", "done",
         "max_body",
     )
     # fmt: on
@@ -85,6 +87,7 @@ class RequestReader:
         self._buffer = b""
         self._scanned = 0
         self._started = False
+        self._blanks = 0
         self._remaining = 0
         self._chunked: ChunkedReader | None = None
         self.max_body = max_body
@@ -110,9 +113,9 @@ class RequestReader:
         buffer = self._buffer
         if not self._started:
             # RFC 9112 section 2.2: ignore an empty line or two that follow a former body.
-            for _ in range(2):
-                if buffer.startswith(b"\r\n"):
-                    self._buffer = buffer = buffer[2:]
+            while self._blanks < 2 and buffer.startswith(b"\r\n"):
+                self._blanks += 1
+                self._buffer = buffer = buffer[2:]
             if not buffer or buffer == b"\r":
                 return None
             self._started = True
@@ -126,6 +129,7 @@ class RequestReader:
         self._buffer = buffer[end + 4 :]
         self._scanned = 0
         self._started = False
+        self._blanks = 0
         self.done = False
         if head.chunked:
             self._chunked = ChunkedReader()
@@ -166,7 +170,7 @@ class RequestReader:
             fields = [(name, value.rstrip(b" \t")) for name, value in fields]
         head = Head(method, target, [], minor == b"0")
         self._frame(head, fields)
-        if target[0] != 0x2F:
+        if target[0] != 0x2F or method == b"CONNECT":
             self._other_target_form(head)
         return head
 

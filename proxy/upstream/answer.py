@@ -6,7 +6,7 @@ in doubt where an answer ends is refused.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
 
 import httptools
 
@@ -21,6 +21,8 @@ MAX_INTERIM = 16
 MAX_TRAILERS = 100
 """Fields behind the last chunk."""
 
+_CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+
 
 class AnswerReader:
     """One answer at a time: `expect` a request's, `feed` what comes, look at what is known.
@@ -31,8 +33,8 @@ class AnswerReader:
 
     # fmt: off
     __slots__ = (
-        "_dry", "_failure", "_fields", "_interim", "_limits", "_parser", "_reason",
-        "_request", "chunks", "complete", "ending", "keep", "response", "stream",
+        "_dry", "_failure", "_fields", "_interim", "_limits", "_parser", "_reason", "_request",
+        "chunks", "complete", "ending", "keep", "response", "stream",
     )
     # fmt: on
 
@@ -99,6 +101,11 @@ class AnswerReader:
         status = self._parser.get_status_code()
         if not 100 <= status <= 999:
             raise self._refuse(f"status {status}")
+        reason = self._reason
+        if reason != b"OK" and _CONTROL.search(reason):
+            raise self._refuse("a control character in its reason")
+        # A persistent answer is HTTP/1.1 beyond doubt; only of others is the version asked.
+        http10 = not self._parser.should_keep_alive() and self._is_http10()
         fields, self._fields = self._fields, []
         self._check_size(fields)
         if status < 200:
@@ -106,24 +113,31 @@ class AnswerReader:
             return
         request = self._request
         try:
-            self.response, self.ending, close = read_head(request, status, self._reason, fields)
+            self.response, self.ending, close = read_head(
+                request, status, reason, fields, http10=http10
+            )
         except UpstreamError as error:
             self._failure = error
             raise
         if request.method == b"HEAD":
             # llhttp was not told that no body follows: this parser's work ends here.
-            self.keep = not close and self._parser.get_http_version() == "1.1"
+            self.keep = not close and not http10
             self.complete = True
             self._parser = httptools.HttpResponseParser(self)
 
-    def _check_size(self, fields: Sequence[tuple[bytes, bytes]]) -> None:
+    def _is_http10(self) -> bool:
+        version = self._parser.get_http_version()
+        if version not in ("1.0", "1.1"):
+            raise self._refuse(f"HTTP/{version}")
+        return version == "1.0"
+
+    def _check_size(self, fields: Headers) -> None:
         limits = self._limits
         if len(fields) > limits.headers:
             raise self._refuse(f"more than {limits.headers} header lines")
         # A body may have come with the head: count only when the bound is in reach.
-        if (
-            self._dry > limits.head
-            and sum(len(name) + len(value) + 4 for name, value in fields) > limits.head
+        if self._dry > limits.head and limits.head < len(self._reason) + sum(
+            len(name) + len(value) + 4 for name, value in fields
         ):
             raise self._refuse(f"a head over {limits.head} bytes")
 

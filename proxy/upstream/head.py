@@ -20,7 +20,7 @@ NO_BODY, FIXED, CHUNKED, UNTIL_CLOSE = range(4)
 
 
 def read_head(
-    request: Request, status: int, reason: bytes, fields: Headers
+    request: Request, status: int, reason: bytes, fields: Headers, *, http10: bool = False
 ) -> tuple[Response, int, bool]:
     """(the answer without its body, how its body ends, whether it says `Connection: close`).
 
@@ -42,7 +42,8 @@ def read_head(
             length = pair[1]
             headers.append(pair)
         elif kind == _TRANSFER_ENCODING:
-            if chunked or pair[1].lower() != b"chunked":
+            # RFC 9112 section 6.1: an HTTP/1.0 message with it has faulty framing.
+            if chunked or http10 or pair[1].lower() != b"chunked":
                 raise UpstreamProtocolError("the upstream sent a Transfer-Encoding not chunked")
             chunked = True
         elif kind == _CONNECTION:
