@@ -23,7 +23,7 @@ class Env(Protocol):
     """What a layer may use of the house."""
 
     def clock(self) -> float:
-        """Seconds, monotonic: the loop's time."""
+        """Seconds, monotonic."""
         ...
 
     def spawn(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Sequence
+from time import monotonic
 from typing import Any
 
 from .telemetry import Telemetry
@@ -16,7 +17,7 @@ class Env:
     """The Env that layers get. Spawned work is counted, and whoever drains waits for it."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, telemetry: Telemetry) -> None:
-        self.clock: Callable[[], float] = loop.time
+        self.clock: Callable[[], float] = monotonic
         self._loop = loop
         self._telemetry = telemetry
         self._spawned: set[asyncio.Task[Any]] = set()

@@ -38,7 +38,8 @@ Body = bytes | Stream
 
 
 class Outcome:
-    """How an exchange ended, told once to every `on_end`. Times are loop seconds.
+    """How an exchange ended, told once to every `on_end`. Times are seconds of
+    `time.monotonic`: uvloop's own clock stands still within a turn and counts milliseconds.
 
     status: what the client got, 0 when the head was never sent. first_byte and last_byte: when
     the answer's head left, and its end; None when they never did. cancelled: the client left.

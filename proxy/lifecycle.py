@@ -82,7 +82,7 @@ class Sockets:
 class Place:
     """A worker's place among others: where it tells its numbers, and where they tell theirs."""
 
-    own: Path
+    own: Path | None
     peers: Sequence[Path]
 
 

@@ -123,17 +123,28 @@ class Supervisor:
 
 
 def supervise(file: config.Config, sockets: Sockets) -> int:
-    """Serves with `file.workers` processes; the exit status."""
-    room = Path(tempfile.mkdtemp(prefix="remora-"))
-    paths = [room / f"worker-{index}.sock" for index in range(file.workers)]
+    """Serves with `file.workers` processes; the exit status.
+
+    Where there is an admin port the workers tell each other their numbers over unix sockets, and
+    these need a temporary directory; without one this raises OSError.
+    """
+    room = Path(tempfile.mkdtemp(prefix="remora-")) if sockets.admin is not None else None
 
     def work(index: int) -> int:
-        own = paths[index]
-        own.unlink(missing_ok=True)
-        return run(file, sockets, Place(own, [path for path in paths if path != own]))
+        return run(file, sockets, _place(room, index, file.workers))
 
     try:
         # A listener that we still held would take connections which no worker accepts any more.
         return Supervisor(file.workers, work, sockets.close).run()
     finally:
-        shutil.rmtree(room, ignore_errors=True)
+        if room is not None:
+            shutil.rmtree(room, ignore_errors=True)
+
+
+def _place(room: Path | None, index: int, workers: int) -> Place:
+    if room is None:
+        return Place(None, ())
+    paths = [room / f"worker-{number}.sock" for number in range(workers)]
+    own = paths.pop(index)
+    own.unlink(missing_ok=True)  # a worker that died has left its own behind
+    return Place(own, paths)

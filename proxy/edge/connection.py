@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from time import monotonic
 from typing import TYPE_CHECKING, cast
 
 from ..apis import by_name, render
@@ -195,7 +196,7 @@ class ClientConnection(asyncio.Protocol):
             head.headers,
             client=self._peer,
             scheme=self._scheme,
-            received_at=self.loop.time(),
+            received_at=monotonic(),
         )
         self._keep = head.keep_alive
         request.chunked = head.chunked
@@ -250,7 +251,7 @@ class ClientConnection(asyncio.Protocol):
         finally:
             if not counted:
                 stats.in_flight += 1
-            now = self.loop.time()
+            now = monotonic()
             outcome.last_byte = now if outcome.first_byte is not None else None
             request.finish()
             stats.ended(outcome, request.received_at, now)
@@ -259,7 +260,7 @@ class ClientConnection(asyncio.Protocol):
     async def _answer(self, request: Request, response: Response) -> None:
         outcome = request.outcome
         outcome.status = response.status
-        outcome.first_byte = self.loop.time()
+        outcome.first_byte = monotonic()
         if response.tunnel is not None:
             await self._run_tunnel(request, response)
             return

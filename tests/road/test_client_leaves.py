@@ -126,6 +126,7 @@ async def test_during_an_upload_with_an_answer(serve: Serve, upstream: UpstreamM
 
 async def test_while_a_layer_reads(serve: Serve, upstream: UpstreamMaker) -> None:
     """A layer is reading the body when its client goes: the upstream is never asked."""
+
     async def never(peer: Peer) -> None:
         raise AssertionError("the upstream was asked")
 
@@ -196,6 +197,7 @@ async def test_a_stalled_client_that_leaves(serve: Serve, upstream: UpstreamMake
 
 async def test_between_requests(serve: Serve, upstream: UpstreamMaker) -> None:
     """A client that leaves after its answer has cancelled nothing, and the upstream is kept."""
+
     async def script(peer: Peer) -> None:
         while True:
             await peer.request()

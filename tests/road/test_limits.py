@@ -174,6 +174,7 @@ async def test_unread_answers(serve: Serve, upstream: UpstreamMaker) -> None:
 
 async def test_leaves_nobody_waiting(serve: Serve, upstream: UpstreamMaker) -> None:
     """Stopping a server in mid-exchange cuts the client and the upstream, and ends."""
+
     async def script(peer: Peer) -> None:
         await peer.request()
         await peer.ended()

@@ -33,6 +33,7 @@ async def test_a_thousand_slow_clients(
     """1,000 clients send their heads a byte at a time, all at once; each gets its own answer, and
     no more than max_connections go upstream.
     """
+
     async def script(peer: Peer) -> None:
         while True:
             message = await peer.request()

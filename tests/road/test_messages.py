@@ -56,6 +56,7 @@ async def test_interim_is_not_for_http_10(serve: Serve, upstream: UpstreamMaker)
 
 async def test_expect_is_passed_on(serve: Serve, upstream: UpstreamMaker) -> None:
     """Expect goes upstream before any body; the upstream's 100 comes back, then the body goes."""
+
     async def script(peer: Peer) -> None:
         message = await peer.head()
         assert message["expect"] == "100-continue"
@@ -73,6 +74,7 @@ async def test_expect_is_passed_on(serve: Serve, upstream: UpstreamMaker) -> Non
 
 async def test_expect_refused(serve: Serve, upstream: UpstreamMaker) -> None:
     """An upstream that answers without 100 gets no body, and the client its answer and a close."""
+
     async def script(peer: Peer) -> None:
         await peer.head()
         peer.send(ok(b"no", status="417 Expectation Failed"))
@@ -186,9 +188,7 @@ async def test_http_10_until_close(serve: Serve, upstream: UpstreamMaker) -> Non
 
 
 @pytest.mark.parametrize("version", ["1.1", "1.0"])
-async def test_answers_without_a_body(
-    serve: Serve, upstream: UpstreamMaker, version: str
-) -> None:
+async def test_answers_without_a_body(serve: Serve, upstream: UpstreamMaker, version: str) -> None:
     """HEAD, 204 and 304 keep their heads as they came, Content-Length too, and have no body."""
     answers = {
         b"/head": ok(b"", "X-A: b").replace(b"Length: 0", b"Length: 1234"),
@@ -216,12 +216,11 @@ async def test_answers_without_a_body(
     assert running.pool.opened == 1
 
 
-async def test_head_of_an_upstream_that_sends_a_body(
-    serve: Serve, upstream: UpstreamMaker
-) -> None:
+async def test_head_of_an_upstream_that_sends_a_body(serve: Serve, upstream: UpstreamMaker) -> None:
     """An upstream that answers HEAD with a body has its connection dropped, not read as the next
     answer; the client sees none of it.
     """
+
     async def script(peer: Peer) -> None:
         message = await peer.request()
         peer.send(ok(b"body that should not be" if message.target == b"/head" else b"ok"))
@@ -349,6 +348,7 @@ async def test_connect_is_refused(serve: Serve, upstream: UpstreamMaker) -> None
 
 async def test_pipelined(serve: Serve, upstream: UpstreamMaker) -> None:
     """Requests sent ahead are answered in their order, each after the one before it."""
+
     async def script(peer: Peer) -> None:
         while True:
             message = await peer.request()

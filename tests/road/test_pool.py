@@ -118,9 +118,7 @@ async def test_bound_holds_when_connections_do_not_last(
     await until(lambda: running.pool.open == 0)
 
 
-async def test_a_waiter_that_leaves_frees_its_place(
-    serve: Serve, upstream: UpstreamMaker
-) -> None:
+async def test_a_waiter_that_leaves_frees_its_place(serve: Serve, upstream: UpstreamMaker) -> None:
     """The place of a client that left while it waited goes to the next, and it asks nobody."""
     gate = Gate()
     running = await serve(await upstream(gate.script), pool={"max_connections": 1}, chain=WITNESS)
@@ -341,9 +339,7 @@ async def test_least_outstanding(serve: Serve, upstream: UpstreamMaker) -> None:
     """Of two endpoints the one with fewer requests under way gets the next; equals take turns."""
     first, second = Gate(), Gate()
     one, two = await upstream(first.script), await upstream(second.script)
-    running = await serve(
-        one, upstreams={"default": {"endpoints": [one.url, two.url]}}
-    )
+    running = await serve(one, upstreams={"default": {"endpoints": [one.url, two.url]}})
     tasks = []
     for number in range(6):
         tasks.append((await ask(running, f"/{number}"))[1])

@@ -128,6 +128,7 @@ async def test_not_after_a_byte(serve: Serve, upstream: UpstreamMaker, said: byt
 
 async def test_not_on_a_fresh_connection(serve: Serve, upstream: UpstreamMaker) -> None:
     """A fresh connection that dies is the upstream's failure: 502, and nothing is sent again."""
+
     async def script(peer: Peer) -> None:
         await peer.request()
 
@@ -210,6 +211,7 @@ async def test_fresh_means_fresh_when_all_are_busy(serve: Serve, upstream: Upstr
 
 async def test_closed_while_idle(serve: Serve, upstream: UpstreamMaker) -> None:
     """A connection that the upstream closed while it was idle is forgotten, not tried."""
+
     async def script(peer: Peer) -> None:
         await peer.request()
         peer.send(ok(b"%d" % peer.number))

@@ -78,6 +78,7 @@ async def test_full_duplex(serve: Serve, upstream: UpstreamMaker) -> None:
     """An upstream that echoes each chunk as it arrives is heard while the request still flows,
     and both connections are kept.
     """
+
     async def script(peer: Peer) -> None:
         while True:
             message = await peer.head()
@@ -163,6 +164,7 @@ async def test_early_answer(serve: Serve, upstream: UpstreamMaker) -> None:
 
 async def test_early_answer_that_streams(serve: Serve, upstream: UpstreamMaker) -> None:
     """An answer that begins before the request has ended streams to its end; then both close."""
+
     async def script(peer: Peer) -> None:
         await peer.head()
         peer.send(CHUNKED_HEAD + chunk(b"one"))
@@ -211,6 +213,7 @@ async def test_filters_see_each_chunk(serve: Serve, upstream: UpstreamMaker) -> 
 @pytest.mark.parametrize("size", [0, 1, 65535, 65536, 65537, 1_000_000, 20_000_000])
 async def test_sizes_both_ways(serve: Serve, upstream: UpstreamMaker, size: int) -> None:
     """A body of any size comes back as it went, fixed and chunked."""
+
     async def script(peer: Peer) -> None:
         while True:
             message = await peer.request()

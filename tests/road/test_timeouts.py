@@ -54,6 +54,7 @@ async def test_first_byte(serve: Serve, upstream: UpstreamMaker) -> None:
 
 async def test_first_byte_is_of_each_request(serve: Serve, upstream: UpstreamMaker) -> None:
     """Deadlines of many exchanges under way at once come due each at its own time."""
+
     async def script(peer: Peer) -> None:
         while (await peer.request()).target != b"/never":
             peer.send(ok())
@@ -106,6 +107,7 @@ async def test_first_byte_of_an_upstream_that_reads_nothing(
 
 async def test_idle_event_stream(serve: Serve, upstream: UpstreamMaker) -> None:
     """A stream that falls silent ends with an error event, also before its first event."""
+
     async def script(peer: Peer) -> None:
         message = await peer.request()
         peer.send(SSE_HEAD)
@@ -132,6 +134,7 @@ async def test_idle_event_stream(serve: Serve, upstream: UpstreamMaker) -> None:
 
 async def test_idle_other_body(serve: Serve, upstream: UpstreamMaker) -> None:
     """Any other body that falls silent is cut."""
+
     async def script(peer: Peer) -> None:
         await peer.request()
         peer.send(CHUNKED_HEAD + chunk(b"half"))
@@ -147,6 +150,7 @@ async def test_idle_other_body(serve: Serve, upstream: UpstreamMaker) -> None:
 
 async def test_idle_is_between_pieces(serve: Serve, upstream: UpstreamMaker) -> None:
     """An answer that takes several times `idle` in all is whole when no gap is that long."""
+
     async def script(peer: Peer) -> None:
         await peer.request()
         peer.send(CHUNKED_HEAD)
@@ -187,6 +191,7 @@ async def test_a_stalled_client_is_not_an_idle_upstream(
 @pytest.mark.parametrize("begun", [False, True], ids=["before the head", "amid the answer"])
 async def test_total(serve: Serve, upstream: UpstreamMaker, begun: bool) -> None:
     """`total` ends an exchange that is never silent: 504, or cut."""
+
     async def script(peer: Peer) -> None:
         await peer.request()
         peer.send(CHUNKED_HEAD if begun else b"")
@@ -210,6 +215,7 @@ async def test_total(serve: Serve, upstream: UpstreamMaker, begun: bool) -> None
 
 async def test_total_that_is_kept(serve: Serve, upstream: UpstreamMaker) -> None:
     """An exchange within `total` leaves no timer behind that could end the next one."""
+
     async def script(peer: Peer) -> None:
         for _ in range(4):
             await peer.request()
@@ -278,15 +284,14 @@ async def test_idle_connection(serve: Serve, upstream: UpstreamMaker) -> None:
 
 async def test_idle_is_not_while_a_request_runs(serve: Serve, upstream: UpstreamMaker) -> None:
     """A slow exchange does not count as an idle connection."""
+
     async def script(peer: Peer) -> None:
         await peer.request()
         await asyncio.sleep(0.4)
         peer.send(ok())
         await peer.ended()
 
-    running = await serve(
-        await upstream(script), limits={"idle_timeout": 0.1, "head_timeout": 0.1}
-    )
+    running = await serve(await upstream(script), limits={"idle_timeout": 0.1, "head_timeout": 0.1})
     assert (await (await running.connect()).exchange()).status == 200
 
 
@@ -350,6 +355,7 @@ def small_buffers() -> socket.socket:
 @pytest.mark.parametrize("framing", ["streamed", "in one piece"])
 async def test_send_timeout(serve: Serve, upstream: UpstreamMaker, framing: str) -> None:
     """A client that takes no byte for send_timeout is dropped, and the upstream let go."""
+
     async def script(peer: Peer) -> None:
         await peer.request()
         if framing == "streamed":

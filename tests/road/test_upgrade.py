@@ -70,6 +70,7 @@ async def test_websocket(serve: Serve) -> None:
 
 async def test_websocket_refused(serve: Serve) -> None:
     """A WebSocket server's refusal reaches its client as it is."""
+
     async def refuse(connection: ServerConnection, request: object) -> object:
         return connection.respond(403, "not you\n")
 
@@ -128,9 +129,7 @@ async def test_bytes_sent_with_the_heads(serve: Serve, upstream: UpstreamMaker) 
 
 @pytest.mark.parametrize("who", ["client", "upstream"])
 @pytest.mark.parametrize("how", ["closes", "resets"])
-async def test_one_side_ends(
-    serve: Serve, upstream: UpstreamMaker, who: str, how: str
-) -> None:
+async def test_one_side_ends(serve: Serve, upstream: UpstreamMaker, who: str, how: str) -> None:
     """When one side goes so does the other, after what was on its way."""
     ended = asyncio.Event()
     rest: list[bytes] = []
@@ -268,6 +267,7 @@ async def test_a_body_with_an_upgrade(serve: Serve, upstream: UpstreamMaker) -> 
 
 async def test_upgrades_are_retried(serve: Serve, upstream: UpstreamMaker) -> None:
     """An upgrade asked for on a kept connection that dies is asked for again."""
+
     async def script(peer: Peer) -> None:
         await peer.request()
         if peer.number == 0:

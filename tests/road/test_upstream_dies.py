@@ -60,6 +60,7 @@ async def test_before_the_head(
     """An upstream that closes without an answer is 502, told as its API tells errors, and the
     client's connection is kept.
     """
+
     async def script(peer: Peer) -> None:
         await peer.request()
 

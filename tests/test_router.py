@@ -1,0 +1,102 @@
+"""Which route a request takes."""
+
+from __future__ import annotations
+
+import pytest
+
+from proxy.errors import NoRoute
+from proxy.exchange import Request, Response
+from proxy.router import MEMO_ENTRIES, Route, Router
+
+
+async def handler(request: Request) -> Response:
+    return Response(200, [])
+
+
+def route(name: str, path: bytes = b"/", prefix: bool = True, *methods: bytes,
+          host: bytes | None = None) -> Route:  # fmt: skip
+    return Route(name, handler, path, prefix, frozenset(methods) or None, host)
+
+
+def ask(
+    router: Router, target: bytes, method: bytes = b"GET", host: bytes | None = b"h"
+) -> str | None:
+    """Name of the route that takes it, or None."""
+    headers = [] if host is None else [(b"hOST", host)]
+    try:
+        return router.find(Request(method, target, headers)).name
+    except NoRoute:
+        return None
+
+
+def test_first_match() -> None:
+    """The first route that matches has the request, however well a later one would fit."""
+    router = Router([route("v1", b"/v1/"), route("exact", b"/v1/x", False), route("rest", b"/")])
+    assert [ask(router, target) for target in (b"/v1/x", b"/v1/", b"/v1", b"/")] == [
+        "v1", "v1", "rest", "rest",
+    ]  # fmt: skip
+
+
+def test_whole_path() -> None:
+    """Without a star the whole path must be the same; the query is none of it."""
+    router = Router([route("exact", b"/v1/x", False)])
+    assert ask(router, b"/v1/x") == ask(router, b"/v1/x?y=/z") == "exact"
+    for target in (b"/v1/x/", b"/v1/xx", b"/v1/", b"/V1/x", b"/v1/%78", b"//v1/x", b"/v1/./x"):
+        assert ask(router, target) is None
+
+
+def test_bytes_are_matched_as_they_came() -> None:
+    """Nothing is decoded or normalised: a route must not take what its server would not get."""
+    router = Router([route("prefix", b"/a/")])
+    assert ask(router, b"/a/../b") == ask(router, b"/a/%2e%2e/b") == "prefix"
+    for target in (b"/%61/x", b"/b/../a/x", b"/./a/x"):
+        assert ask(router, target) is None
+
+
+def test_methods() -> None:
+    """Methods are matched by case; the same path may go elsewhere for another."""
+    router = Router([route("post", b"/x", False, b"POST", b"PUT"), route("rest")])
+    names = [ask(router, b"/x", method) for method in (b"POST", b"PUT", b"GET", b"post")]
+    assert names == ["post", "post", "rest", "rest"]
+
+
+def test_host() -> None:
+    """Host is matched without case and port; a request without one only where none is asked for."""
+    router = Router([route("named", host=b"model.test"), route("six", host=b"[::1]")])
+    for host in (b"model.test", b"MODEL.test", b"Model.Test:8080", b"model.test:"):
+        assert ask(router, b"/", host=host) == "named"
+    for host in (b"[::1]", b"[::1]:8080"):
+        assert ask(router, b"/", host=host) == "six"
+    for other in (b"model.test.evil", b"evil-model.test", b"[::2]", b"", None):
+        assert ask(router, b"/", host=other) is None
+    assert ask(Router([route("any")]), b"/", host=None) == "any"
+
+
+def test_host_is_not_remembered_with_the_path() -> None:
+    """Two hosts on one path keep going to their own routes, in any order."""
+    router = Router([route("a", host=b"a"), route("b", host=b"b"), route("rest")])
+    for host in (b"a", b"b", b"c", b"b", b"a", b"c"):
+        assert ask(router, b"/x", host=host) == {b"a": "a", b"b": "b", b"c": "rest"}[host]
+
+
+def test_asterisk() -> None:
+    """`OPTIONS *` goes to whoever has every path, or names it."""
+    assert ask(Router([route("rest")]), b"*", b"OPTIONS") == "rest"
+    assert ask(Router([route("v1", b"/v1/")]), b"*", b"OPTIONS") is None
+    named = Router([route("star", b"*", False), route("rest")])
+    assert ask(named, b"*", b"OPTIONS") == "star"
+
+
+def test_the_memo_is_bounded() -> None:
+    """Paths come from strangers: what is remembered of them does not grow without end."""
+    router = Router([route("rest")])
+    for number in range(3 * MEMO_ENTRIES):
+        assert ask(router, b"/%d" % number) == "rest"
+        assert len(router._memo) <= MEMO_ENTRIES
+
+
+def test_no_route() -> None:
+    """What nobody takes is 404 no_route."""
+    with pytest.raises(NoRoute) as caught:
+        Router([]).find(Request(b"GET", b"/", []))
+    assert (caught.value.status, caught.value.code) == (404, "no_route")
