@@ -19,6 +19,62 @@ class BodyFilter(Protocol):
     def end(self) -> bytes: ...
 
 
+class Store(Protocol):
+    """Bytes that workers and replicas share. Each call ends within the store's `timeout`.
+
+    While the store is down no call costs time. `ttl_s`: seconds, more than 0, after which the
+    store itself forgets the key.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def up(self) -> bool:
+        """Whether calls pass now: tells a key that is not there from one that was not asked for."""
+        ...
+
+    compress: Callable[[bytes], bytes] | None
+    """What the file wants done to a large value; gives a short one back as it is. None: nothing."""
+    decompress: Callable[[bytes, int], bytes] | None
+    """Undoes it, up to a size in bytes, else raises ValueError. None: it cannot be undone here."""
+
+    async def get(self, key: bytes) -> bytes | None:
+        """None also while the store is down."""
+        ...
+
+    async def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """In the order of `keys`; all None while the store is down."""
+        ...
+
+    async def set(self, key: bytes, value: bytes, ttl_s: float) -> None:
+        """Nothing happens while the store is down or full."""
+        ...
+
+    async def delete(self, key: bytes) -> None:
+        """Nothing happens while the store is down."""
+        ...
+
+    async def add(self, key: bytes, value: bytes, ttl_s: float) -> bool:
+        """Takes a lease: False where another holds the key. Raises StoreDown."""
+        ...
+
+    async def extend(self, key: bytes, value: bytes, ttl_s: float) -> bool:
+        """Renews a lease: False where the key no longer holds `value`. Raises StoreDown."""
+        ...
+
+    async def compare_delete(self, key: bytes, value: bytes) -> bool:
+        """Gives a lease back: False where the key no longer holds `value`, or on a store down."""
+        ...
+
+    async def increment(self, key: bytes) -> int:
+        """The next number of the key, never one that it had before. Raises StoreDown.
+
+        Its first number is the store's clock in milliseconds, so that a store which has lost the
+        key does not count anew from 1.
+        """
+        ...
+
+
 class Env(Protocol):
     """What a layer may use of the house."""
 
@@ -32,6 +88,10 @@ class Env(Protocol):
 
     def counter(self, name: str, documentation: str, labels: Sequence[str] = ()) -> Any:
         """A prometheus counter `remora_NAME_total`, made once however many routes ask."""
+        ...
+
+    def store(self, name: str) -> Store | None:
+        """The store that the file defines by this name; None for `memory`, a layer's own."""
         ...
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from time import monotonic
 from typing import Any
 
+from .chain import Store
 from .telemetry import Telemetry
 
 log = logging.getLogger("remora")
@@ -21,6 +22,7 @@ class Env:
         self._loop = loop
         self._telemetry = telemetry
         self._spawned: set[asyncio.Task[Any]] = set()
+        self.stores: dict[str, Store] = {}
 
     def spawn(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
         task = self._loop.create_task(work, name=name)
@@ -30,6 +32,9 @@ class Env:
 
     def counter(self, name: str, documentation: str, labels: Sequence[str] = ()) -> Any:
         return self._telemetry.counter(name, documentation, labels)
+
+    def store(self, name: str) -> Store | None:
+        return self.stores.get(name)
 
     @property
     def spawned(self) -> int:

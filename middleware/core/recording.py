@@ -36,10 +36,9 @@ class Recording:
 
     # -- the upstream's side
 
-    def record(self, stream: Stream) -> None:
-        """Take the rest of the body from `stream`."""
-        self._source = stream
-        stream.pipe(self)
+    def attach(self, source: Stream) -> None:
+        """Where the chunks come from: what is slowed down when readers lag."""
+        self._source = source
 
     def write(self, chunk: bytes) -> None:
         self._chunks.append(chunk)

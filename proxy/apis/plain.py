@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..errors import ProxyError
-from .base import code_of, message_of, sse
+from .base import Unconverted, Unmetered, code_of, message_of, sse, tells_error
 
 if TYPE_CHECKING:
     from ..exchange import Request
 
 
-class Plain:
+class Plain(Unconverted, Unmetered):
     name = "plain"
 
     def owns(self, method: bytes, path: bytes) -> bool:
@@ -28,3 +28,20 @@ class Plain:
         # `error` is what the clients of the known APIs look for: one whose API could not be
         # told, its body being a stream, raises all the same.
         return sse({"error": message_of(error), "code": code_of(error)}, b"error")
+
+    def deterministic(self, request: Request) -> bool:
+        """Never known: such answers are for HTTP's own rules (RFC 9111)."""
+        return False
+
+    def model(self, request: Request) -> str:
+        return ""
+
+    def streams(self, request: Request) -> bool:
+        return False
+
+    def ends_stream(self, data: bytes) -> bool:
+        """Never known: a stream's end is its connection's."""
+        return False
+
+    def fails_stream(self, data: bytes) -> bool:
+        return tells_error(data)

@@ -1,0 +1,73 @@
+"""Keys of `cache`."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from proxy.units import Duration, PositiveDuration, PositiveSize, Secret, unit
+
+from ..core.key import pointer
+
+
+def _field_name(value: str) -> str:
+    if re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", value) is None:
+        raise ValueError("a header's name is expected")
+    return value.lower()
+
+
+def _pointer(value: str) -> str:
+    pointer(value)
+    return value
+
+
+Store = Literal["memory", "redis"]
+FieldName = Annotated[str, AfterValidator(_field_name)]
+Pointer = Annotated[str, AfterValidator(_pointer)]
+
+
+class CacheConfig(BaseModel):
+    """Keys of `cache`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    enabled: bool = Field(True, description="Whether anything is looked up or stored.")
+    ttl: PositiveDuration = unit("5m", "How long a stored answer is fresh.")
+    stores: Annotated[list[Store], Field(min_length=1)] = Field(
+        default_factory=lambda: list[Store](("memory",)),
+        description="Where answers are kept, the nearest first; `redis` is of `stores`.",
+        json_schema_extra={"default": ["memory"]},
+    )
+    when: Literal["deterministic", "always"] = Field(
+        "deterministic",
+        description="Which calls are cached: those that give the same answer again, or all.",
+    )
+    share: Literal["tenant", "public"] = Field(
+        "tenant", description="Whose answers one may get: one's own credential's, or anyone's."
+    )
+    secret: Secret | None = Field(
+        None,
+        description="Key of the HMAC that names a tenant. Replicas that share a store need the "
+        "same one; null: a random one.",
+    )
+    vary: list[FieldName] = Field(
+        default_factory=list,
+        description="Request headers that make a difference besides the body.",
+        json_schema_extra={"default": []},
+    )
+    ignore: list[Pointer] = Field(
+        default_factory=list,
+        description="JSON Pointers of body members that make no difference, such as /user.",
+        json_schema_extra={"default": []},
+    )
+    grace: Duration = unit("0s", "How long a stale answer is served while it is refreshed.")
+    stale_if_error: Duration = unit("0s", "How long a stale answer is served for a failed call.")
+    coalesce: bool = Field(True, description="Let requests for the same thing share one call.")
+    max_bytes: PositiveSize = unit("256MiB", "Memory for answers, keys and overhead counted.")
+    max_entry_bytes: PositiveSize = unit("8MiB", "The largest body that is stored.")
+    max_request_bytes: PositiveSize = unit("1MiB", "The largest request that is looked up.")
+    headers: bool = Field(
+        True, description="Add `cache-status`, `age` and `etag` to answers (RFC 9211, RFC 9110)."
+    )
