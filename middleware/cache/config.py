@@ -62,6 +62,10 @@ class CacheConfig(BaseModel):
         description="JSON Pointers of body members that make no difference, such as /user.",
         json_schema_extra={"default": []},
     )
+    honor_upstream: bool = Field(
+        False,
+        description="Cache GET and HEAD as HTTP says: Cache-Control, validators, Vary (RFC 9111).",
+    )
     grace: Duration = unit("0s", "How long a stale answer is served while it is refreshed.")
     stale_if_error: Duration = unit("0s", "How long a stale answer is served for a failed call.")
     coalesce: bool = Field(True, description="Let requests for the same thing share one call.")

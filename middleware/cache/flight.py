@@ -34,6 +34,7 @@ class Flight:
         self.error: Exception | None = None
         self.began = monotonic()
         self.took = 0.0
+        self.head_took = 0.0
         self.recording = Recording(max_bytes, self._deserted)
         self._next = next
         self._landed = landed
@@ -90,6 +91,7 @@ class Flight:
             response = await self._next(request)
             outcome.status = response.status
             outcome.first_byte = monotonic()
+            self.head_took = outcome.first_byte - self.began
             await self._take(response)
             if isinstance(self.recording.error, ProxyError):
                 outcome.error = self.recording.error

@@ -16,6 +16,7 @@ from ..core.lru import LRU
 from .answers import Answers
 from .config import CacheConfig
 from .flight import Flight
+from .http import HttpCaching
 from .rules import ModelRules, Plan, Use
 from .tiers import Tiers, size_of
 
@@ -54,7 +55,15 @@ class Cache:
     def bind(self, route: RouteInfo, next: Handler) -> Handler:
         if not self.config.enabled:
             return next
-        return _Bound(self, ModelRules(self.config, route), next).handle
+        calls = _Bound(self, ModelRules(self.config, route), next).handle
+        if not self.config.honor_upstream:
+            return calls
+        # Around the calls: a POST that is no call of a model makes pages stale.
+        return HttpCaching(self, self.config, route, calls).handle
+
+    def not_stored(self, request: Request) -> Response:
+        """Raises NotStored: the client wants a stored answer or none, and there is none."""
+        raise NotStored("no stored answer will do, and the client wants no other")
 
 
 class _Bound:
@@ -84,7 +93,7 @@ class _Bound:
                     self._refresh(plan, request)
                     return cache.answers.of(request, entry, now, b"hit")
         if plan.wishes.only_if_cached:
-            raise NotStored("no stored answer, and the client wants no other")
+            cache.not_stored(request)
         try:
             return await self._fetch(plan, request, _why(plan, entry))
         except UpstreamError:
@@ -110,9 +119,7 @@ class _Bound:
             if plan.wishes.write and flight.complete:
                 self._store(plan, flight)
 
-        flight = Flight(
-            cache.env, request.fork(), self._next, cache.config.max_entry_bytes, landed
-        )
+        flight = Flight(cache.env, request.fork(), self._next, cache.config.max_entry_bytes, landed)
         if plan.wishes.read and plan.wishes.write:
             cache.flights[plan.key] = flight
         return flight

@@ -151,6 +151,6 @@ _ANY = frozenset((None, b"", b"*/*", b"application/json", b"application/json, te
 
 
 def _form(request: Request) -> bytes:
-    """What the client asks for of an answer's form: JSON is what every model server gives anyway."""
+    """The form of answer that the client asks for; JSON is what model servers give anyway."""
     accept = request.header(b"accept")
     return b"" if accept in _ANY else accept or b""

@@ -53,7 +53,8 @@ def pack(entry: Entry, compress: Callable[[bytes], bytes] | None = None) -> byte
             entry.cost,
             entry.tokens,
             entry.pieces,
-        )
+        ),
+        unicode_errors="surrogatepass",
     )
     flags = 0
     if compress is not None and len(shorter := compress(payload)) < len(payload):
@@ -71,23 +72,25 @@ def unpack(
         raise BadEnvelope(f"of version {data[3]}, not {VERSION}")
     if len(data) > most:
         raise BadEnvelope(f"{len(data)} bytes are over the bound of {most}")
-    flags, payload = data[4], data[_HEAD:]
+    flags, payload = data[4], memoryview(data)[_HEAD:]
     if flags & ~COMPRESSED or data[5:_HEAD] != _checksum(flags, payload):
         raise BadEnvelope("the checksum does not fit")
     try:
         if flags:
             if decompress is None:
                 raise ValueError("it is compressed, which cannot be undone here")
-            payload = decompress(payload, most)
+            payload = memoryview(decompress(bytes(payload), most))
         # Lengths are bounded by the payload's own; extension types are refused.
-        return _entry(msgpack.unpackb(payload, use_list=True, max_ext_len=0))
+        return _entry(
+            msgpack.unpackb(payload, use_list=True, max_ext_len=0, unicode_errors="surrogatepass")
+        )
     except BadEnvelope:
         raise
     except (ValueError, TypeError, OverflowError, msgpack.UnpackException) as error:
         raise BadEnvelope(str(error) or type(error).__name__) from error
 
 
-def _checksum(flags: int, payload: bytes) -> bytes:
+def _checksum(flags: int, payload: bytes | memoryview) -> bytes:
     return blake2b(payload, digest_size=8, salt=bytes((flags,))).digest()
 
 
@@ -97,7 +100,7 @@ def _entry(fields: Any) -> Entry:
     status, reason, headers, body, stored_at, lifetime, keep, age = fields[:8]
     trailers, vary, route, model, tags, cost, tokens, pieces = fields[8:]
     return Entry(
-        status=_whole(status, 100, 599),
+        status=_whole(status, 100, 999),
         reason=_is(bytes, reason),
         headers=_headers(headers),
         body=_is(bytes, body),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+MAX_EVENT = 1024 * 1024
+"""Bytes that an event's data, and any one line of a stream, may take."""
+
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -12,12 +15,12 @@ class EventTooLarge(Exception):
 class EventReader:
     """Feed it a stream's bytes, in any pieces; it gives the data of each event once it is whole.
 
-    max_event: bytes that an event's data, and any one line, may take.
+    max_event: bytes, as MAX_EVENT.
     """
 
     __slots__ = ("_begun", "_data", "_max", "_partial", "_partial_size", "_size", "_skip_lf")
 
-    def __init__(self, max_event: int = 1024 * 1024) -> None:
+    def __init__(self, max_event: int = MAX_EVENT) -> None:
         self._max = max_event
         self._begun = False
         self._skip_lf = False
@@ -36,7 +39,7 @@ class EventReader:
         if self._skip_lf and chunk[0] == 0x0A:
             chunk = chunk[1:]
         # A CR ends its line at once, so that an event need not wait for an LF that may follow.
-        self._skip_lf = chunk[-1:] == b"\r" or (self._skip_lf and not chunk)
+        self._skip_lf = chunk[-1:] == b"\r"
         if b"\r" in chunk:
             chunk = chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         first, *lines = chunk.split(b"\n")
@@ -70,8 +73,8 @@ class EventReader:
         field, _, value = line.partition(b":")
         if field == b"data":
             value = value.removeprefix(b" ")
+            self._size += len(value) + bool(self._data)
             self._data.append(value)
-            self._size += len(value) + 1
 
     def _check(self, line: int) -> None:
         if self._size > self._max or line > self._max:

@@ -198,6 +198,11 @@ def body_of(request: Request) -> dict[str, Any]:
     return body if isinstance(body, dict) else {}
 
 
+def is_flag(value: Any) -> bool:
+    """Whether every server reads it the same: some take 1 or "true" for true."""
+    return value is None or isinstance(value, bool)
+
+
 def named(name: Any) -> str:
     """A model's name out of JSON, cut to MAX_MODEL."""
     return name[:MAX_MODEL] if isinstance(name, str) else ""

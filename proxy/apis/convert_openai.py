@@ -76,7 +76,8 @@ def _split_chat(choice: dict[str, Any]) -> list[dict[str, Any]]:
     for index, call in enumerate(list_of(message.get("tool_calls"))):
         deltas.append({"tool_calls": [{**_call(call), "index": index}]})
     pieces = [{"delta": delta} for delta in (opening, *deltas, {})]
-    with_text = next((n for n, delta in enumerate(deltas, 1) if "content" in delta), 0)
+    # Never with the opening: of any but the first choice, openai's client counts those twice.
+    with_text = next((n for n, delta in enumerate(deltas, 1) if "content" in delta), 1)
     return _framed(choice, pieces, with_text)
 
 
@@ -107,8 +108,9 @@ def _call(call: Any) -> dict[str, Any]:
     """A function's call, which is all that a chat can stream."""
     call = object_of(call)
     function = object_of(call.get("function"))
-    text_of(function.get("name")), text_of(function.get("arguments"))
     plain_of(function, ())
+    for field in ("name", "arguments"):
+        text_of(function.get(field))
     if call.get("type", "function") != "function":
         raise Untold
     return {**plain_of(call, ("function",)), "function": function}

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from .base import parse, sse
-from .shape import Untold, index_of, list_of, object_of, text_of
+from .shape import Untold, list_of, object_of, text_of
 
 _DETAILS = ("finish_reason", "generated_tokens", "seed")
 
@@ -15,8 +15,8 @@ def to_events(answer: Any, body: dict[str, Any]) -> list[bytes]:
     """The stream that the client of `body` would have got. Raises Untold.
 
     With details in the answer it is the server's, token by token, without `input_length`, which
-    an answer does not have (nor did TGI before 2.3). Without, one event has the whole text, in a
-    token with id 0 and no logprob: the clients print its text, and TGI told no others.
+    an answer does not have, nor had the streams of early TGI. Else one event has the whole text,
+    in a token with id 0 and no logprob: clients print a token's text, and no others are known.
     """
     if isinstance(answer, list) and len(answer) == 1:
         answer = answer[0]
@@ -70,7 +70,6 @@ def to_whole(events: Iterable[bytes], body: dict[str, Any]) -> dict[str, Any]:
         event = object_of(parse(data))
         token = object_of(event.get("token"))
         text_of(token.get("text"))
-        index_of({"index": token.get("id")})
         tokens.append(token)
         if event.get("top_tokens"):
             likeliest.append(list_of(event["top_tokens"]))

@@ -13,6 +13,7 @@ from .base import (
     body_of,
     code_of,
     count,
+    is_flag,
     message_of,
     named,
     parse,
@@ -166,7 +167,7 @@ class OpenAI(JsonErrors):
             return None
         if not (body.keys() & {"messages", "prompt"}):
             return None
-        if body.get("stream") not in (None, True, False):
+        if not is_flag(body.get("stream")):
             return None
         kept = {key: value for key, value in body.items() if key not in _STREAM_KEYS}
         return Unstreamed(request.target, kept)

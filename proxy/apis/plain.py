@@ -5,7 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..errors import ProxyError
-from .base import Unconverted, Unmetered, code_of, message_of, sse, tells_error
+from .base import (
+    Unconverted,
+    Unmetered,
+    body_of,
+    code_of,
+    message_of,
+    named,
+    sse,
+    tells_error,
+)
 
 if TYPE_CHECKING:
     from ..exchange import Request
@@ -34,10 +43,11 @@ class Plain(Unconverted, Unmetered):
         return False
 
     def model(self, request: Request) -> str:
-        return ""
+        """What the known APIs' bodies call it; llama.cpp's own routes do, too."""
+        return named(body_of(request).get("model"))
 
     def streams(self, request: Request) -> bool:
-        return False
+        return body_of(request).get("stream") is True
 
     def ends_stream(self, data: bytes) -> bool:
         """Never known: a stream's end is its connection's."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-# llama.cpp's number for "any seed"; it and vLLM take -1 for the same.
-_ANY_SEED = 0xFFFFFFFF
+# llama.cpp takes these for "any seed", and vLLM the first.
+_ANY_SEED = (-1, 0xFFFFFFFF)
 
 # Where one of these is set, temperature 0 does not mean the likeliest token: llama.cpp's dynatemp
 # widens it, XTC strikes out the likeliest ones before it, mirostat takes its place, and `samplers`
@@ -18,7 +18,12 @@ _TGI_CHANCE = ("do_sample", "temperature", "top_k", "top_p", "typical_p")
 
 def seeded(value: Any) -> bool:
     """Whether this is a seed that pins the answer."""
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value != _ANY_SEED
+    return (
+        isinstance(value, int)
+        and not isinstance(value, bool)
+        and value >= 0
+        and value not in _ANY_SEED
+    )
 
 
 def greedy(parameters: dict[str, Any]) -> bool:

@@ -12,6 +12,7 @@ from .base import (
     body_of,
     code_of,
     count,
+    is_flag,
     message_of,
     named,
     parse,
@@ -117,7 +118,7 @@ class TGI(JsonErrors):
         if request.method != b"POST" or not isinstance(body, dict) or "inputs" not in body:
             return None
         if path in _EITHER:
-            if body.get("stream") not in (None, True, False):
+            if not is_flag(body.get("stream")):
                 return None
         elif path not in (b"/generate", _STREAM):
             return None

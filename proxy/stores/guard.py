@@ -91,7 +91,7 @@ class Guard:
                 self._failed(turn, f"no answer within {self._timeout:g} s", at_once=True)
             else:
                 self.count(call, "error")
-                if write and self._full(error):
+                if self._full(error):
                     self._refused(write_turn, error)
                 else:
                     self._failed(turn, str(error) or type(error).__name__)

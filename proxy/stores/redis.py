@@ -120,11 +120,12 @@ class RedisStore:
     async def compare_delete(self, key: bytes, value: bytes) -> bool:
         arguments = (self._prefix + key, value)
         try:
-            deleted = await self._write(
+            deleted = await self._guard.call(
                 "compare_delete", lambda: self._client.eval(_COMPARE_DELETE, 1, *arguments)
             )
         except StoreDown:
             return False
+        self._guard.count("compare_delete", "ok")
         return bool(deleted)
 
     async def increment(self, key: bytes) -> int:
@@ -211,7 +212,7 @@ class RedisStore:
     ) -> Any:
         nodes = [parse_address(node) for node in sentinel.nodes]
         secret = sentinel.password
-        self._sentinel = Sentinel(
+        self._sentinel = Sentinel(  # type: ignore[no-untyped-call]
             [(node.host, node.port) for node in nodes],
             sentinel_kwargs={
                 "password": None if secret is None else secret.get_secret_value(),
@@ -223,9 +224,7 @@ class RedisStore:
                 **tls,
             },
         )
-        return self._sentinel.master_for(
-            sentinel.service, retry=Retry(NoBackoff(), 0), **options
-        )
+        return self._sentinel.master_for(sentinel.service, retry=Retry(NoBackoff(), 0), **options)
 
 
 def _milliseconds(seconds: float) -> int:
@@ -234,7 +233,11 @@ def _milliseconds(seconds: float) -> int:
 
 def _refuses_writes(error: Exception) -> bool:
     """Memory or disk is full, replicas are missing, or this is a replica."""
-    return isinstance(error, OutOfMemoryError | ReadOnlyError) or (
-        isinstance(error, ResponseError)
-        and str(error).startswith(("OOM ", "READONLY ", "MISCONF ", "NOREPLICAS "))
+    if isinstance(error, OutOfMemoryError | ReadOnlyError):
+        return True
+    told = str(error)
+    # Redis 6 wraps what a script met into a text of its own.
+    return isinstance(error, ResponseError) and (
+        told.startswith(("OOM ", "READONLY ", "MISCONF ", "NOREPLICAS "))
+        or "-OOM command not allowed" in told
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from importlib import import_module
 from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
 from typing import Any
@@ -105,8 +106,10 @@ def models(kind: type[BaseModel] = Config) -> Iterator[type[BaseModel]]:
     """Every model of the file, found by its annotations."""
     yield kind
     for field in kind.model_fields.values():
-        for name in re.findall(r"proxy\.config\.(\w+)", str(field.annotation)):
-            yield from models(getattr(__import__("proxy.config").config, name))
+        for module, name in re.findall(r"(proxy\.[\w.]+)\.(\w+)", str(field.annotation)):
+            one = getattr(import_module(module), name)
+            if isinstance(one, type) and issubclass(one, Model):
+                yield from models(one)
 
 
 def test_every_key_is_described_and_has_its_default() -> None:
@@ -126,6 +129,7 @@ def test_durations_and_sizes_show_their_unit() -> None:
         ("Timeouts", "total", "off"),
         ("Pool", "idle_timeout", "55s"),
         ("Limits", "body", "1GiB"),
+        ("Redis", "timeout", "50ms"),
         ("layer.cache", "ttl", "5m"),
         ("layer.cache.Store", "timeout", "50ms"),
     ]:

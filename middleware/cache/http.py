@@ -1,0 +1,291 @@
+"""Plain HTTP caching: GET and HEAD as RFC 9111 and RFC 9110 say, where `honor_upstream` is set."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from proxy.chain import Handler, RouteInfo
+from proxy.errors import UpstreamError
+from proxy.exchange import Headers, Request, Response, Stream
+
+from ..core.entry import Entry
+from ..core.http import freshness, ranges, reuse, storing, validators, vary
+from ..core.http.invalidation import invalidates
+from ..core.http.reuse import Decision
+from ..core.key import digest, tenants
+from .config import CacheConfig
+from .flight import Flight
+
+if TYPE_CHECKING:
+    from .layer import Cache
+
+INDEX = 0
+"""Status of an entry that is no answer but the list of fields that the answers vary by."""
+
+
+class HttpCaching:
+    """The cache in the chain of a route of plain HTTP."""
+
+    def __init__(self, cache: Cache, config: CacheConfig, route: RouteInfo, next: Handler) -> None:
+        self._cache = cache
+        self._config = config
+        self._route = route
+        self._next = next
+        self._options = reuse.Options(grace=config.grace, stale_if_error=config.stale_if_error)
+        secret = config.secret.get_secret_value().encode() if config.secret else None
+        self._tenant: Callable[[Headers], bytes] = (
+            tenants(secret) if config.share == "tenant" else _everyone
+        )
+
+    async def handle(self, request: Request) -> Response:
+        if request.method not in (b"GET", b"HEAD"):
+            return await self._unsafe(request)
+        cache = self._cache
+        key = self._key(request, request.target)
+        entry = await self._find(key, request)
+        if entry is None:
+            if reuse.only_if_cached(request.headers, self._options):
+                return cache.not_stored(request)
+            return await self._fetch(key, request, b"fwd=uri-miss")
+        now = cache.now()
+        age = freshness.current_age(entry.age, entry.stored_at, now)
+        decision = reuse.decide(request.headers, entry.headers, age, entry.lifetime, self._options)
+        if decision in (Decision.FRESH, Decision.STALE):
+            return self._serve(request, entry, b"hit")
+        if decision is Decision.STALE_WHILE_REVALIDATE:
+            if key not in cache.flights:
+                cache.env.spawn(self._refresh(key, request, entry), "cache refresh")
+            return self._serve(request, entry, b"hit")
+        if decision is Decision.REFUSE:
+            return cache.not_stored(request)
+        if decision is Decision.PASS:
+            return cache.answers.tell(await self._next(request), b"fwd=request")
+        return await self._revalidate(key, request, entry)
+
+    # -- keys
+
+    def _key(self, request: Request, target: bytes) -> bytes:
+        host = request.header(b"host") or b""
+        return digest((b"GET", host.lower(), target, self._tenant(request.headers)))
+
+    async def _find(self, key: bytes, request: Request) -> Entry | None:
+        """The stored answer that this request selects (RFC 9111 section 4.1)."""
+        tiers = self._cache.tiers
+        entry = tiers.near(key) or await tiers.far(key)
+        if entry is not None and entry.status == INDEX:
+            variant = _variant(key, entry, request.headers)
+            entry = tiers.near(variant) or await tiers.far(variant)
+        if entry is None or not vary.matches(entry.vary, request.headers):
+            return None
+        return entry
+
+    async def _put(self, key: bytes, entry: Entry) -> None:
+        """One answer at its place: behind an index where answers vary."""
+        tiers = self._cache.tiers
+        if entry.vary:
+            names = [(name, b"") for name, _ in entry.vary]
+            index = tiers.near(key) or await tiers.far(key)
+            if index is None or index.status != INDEX or index.vary != names:
+                index = replace(
+                    entry, status=INDEX, reason=os.urandom(8), headers=[], body=b"",
+                    trailers=[], vary=names, keep=max(entry.keep, 86400.0),
+                )  # fmt: skip
+            tiers.keep(key, index)
+            await tiers.share(key, index)
+            key = digest((key, index.reason, *(value for _, value in entry.vary)))
+        tiers.keep(key, entry)
+        await tiers.share(key, entry)
+
+    # -- serving what is stored
+
+    def _serve(self, request: Request, entry: Entry, status: bytes) -> Response:
+        cache = self._cache
+        now = cache.now()
+        response = cache.answers.of(request, entry, now, status)
+        if validators.not_modified(
+            request.method, request.headers, response.headers, entry.status, now
+        ):
+            return Response(304, validators.not_modified_headers(response.headers))
+        if request.method == b"HEAD":
+            length = len(entry.body)
+            response.headers = validators.head_from_get(response.headers, length)
+            response.body = b""
+            return response
+        part = ranges.pick(
+            request.method, request.headers, entry.status, response.headers, len(entry.body), now
+        )
+        if part is not None:
+            first, last = part
+            headers = ranges.partial_headers(response.headers, first, last, len(entry.body))
+            cut = Response(206, headers, entry.body[first : last + 1])
+            cut.declared = cut.body
+            return cut
+        return response
+
+    # -- asking the upstream
+
+    async def _fetch(self, key: bytes, request: Request, why: bytes) -> Response:
+        """Nothing that is stored will do."""
+        cache = self._cache
+        if request.method == b"HEAD" or ranges.is_range(request.headers):
+            return cache.answers.tell(await self._next(request), why)
+        flight = cache.flights.get(key) if self._config.coalesce else None
+        if flight is not None and flight.open:
+            response = await flight.join()
+            if self._may_share(flight, request):
+                return cache.answers.tell(response, why + b"; collapsed")
+            if isinstance(response.body, Stream):
+                response.body.abort()
+            return cache.answers.tell(await self._next(request), why)
+        flight = self._take_off(key, request, request.fork())
+        return cache.answers.tell(await flight.join(), why)
+
+    def _may_share(self, flight: Flight, request: Request) -> bool:
+        """Whether an answer to another's request may serve this one, too."""
+        response = flight.response
+        if response is None or not storing.storable(
+            b"GET", flight.request.headers, response.status, response.headers
+        ):
+            return False
+        selecting = vary.selecting_fields(response.headers, flight.request.headers)
+        return selecting is not None and vary.matches(selecting, request.headers)
+
+    def _take_off(self, key: bytes, request: Request, fork: Request) -> Flight:
+        cache = self._cache
+        asked = list(request.headers)
+        began = cache.now()
+
+        def landed(flight: Flight) -> None:
+            if cache.flights.get(key) is flight:
+                del cache.flights[key]
+            if flight.complete:
+                entry = self._entry(asked, flight, began)
+                if entry is not None:
+                    cache.env.spawn(self._put(key, entry), "cache store")
+
+        flight = Flight(cache.env, fork, self._next, self._config.max_entry_bytes, landed)
+        cache.flights.setdefault(key, flight)
+        return flight
+
+    def _entry(self, asked: Headers, flight: Flight, began: float) -> Entry | None:
+        response = flight.response
+        assert response is not None
+        if not storing.storable(b"GET", asked, response.status, response.headers):
+            return None
+        arrived = began + flight.head_took
+        selecting = vary.selecting_fields(response.headers, asked)
+        age = freshness.initial_age(response.headers, began, arrived)
+        lifetime = freshness.lifetime(response.status, response.headers, arrived)
+        keep = reuse.keep(response.headers, age, lifetime, self._options)
+        if selecting is None or keep <= 0:
+            return None
+        return Entry(
+            status=response.status,
+            reason=response.reason,
+            headers=storing.storable_headers(response.headers),
+            body=flight.recording.body(),
+            stored_at=arrived,
+            age=age,
+            lifetime=lifetime,
+            keep=keep,
+            trailers=flight.recording.trailers,
+            vary=selecting,
+            route=self._route.name,
+            cost=flight.took,
+        )
+
+    async def _revalidate(self, key: bytes, request: Request, entry: Entry) -> Response:
+        """Asks whether the stored answer still holds (RFC 9111 section 4.3)."""
+        cache = self._cache
+        fork = request.fork()
+        fork.method = b"GET"
+        fork.headers = validators.revalidation(request.headers, entry.headers)
+        began = cache.now()
+        try:
+            flight = self._take_off(key, request, fork)
+            response = await flight.join()
+        except UpstreamError:
+            if self._after_error(request, entry):
+                return self._serve(request, entry, b"hit; fwd=stale")
+            raise
+        if response.status in reuse.ERRORS and self._after_error(request, entry):
+            _drop(response)
+            return self._serve(request, entry, b"hit; fwd=stale; fwd-status=%d" % response.status)
+        if response.status != 304:
+            if request.method == b"HEAD":
+                _drop(response)
+                return Response(response.status, response.headers, b"", response.reason)
+            return self._conditioned(request, response)
+        if not validators.confirms(entry.headers, response.headers):
+            return await self._fetch(key, request, b"fwd=stale")
+        renewed = self._renewed(entry, response, began)
+        await self._put(key, renewed)
+        return self._serve(request, renewed, b"hit; fwd=stale; fwd-status=304")
+
+    def _conditioned(self, request: Request, response: Response) -> Response:
+        """A new answer, to a client that may hold the same one already."""
+        response = self._cache.answers.tell(response, b"fwd=stale")
+        if validators.not_modified(
+            request.method, request.headers, response.headers, response.status, self._cache.now()
+        ):
+            _drop(response)
+            return Response(304, validators.not_modified_headers(response.headers))
+        return response
+
+    def _renewed(self, entry: Entry, response: Response, began: float) -> Entry:
+        now = self._cache.now()
+        headers = validators.merge_304(entry.headers, response.headers)
+        age = freshness.initial_age(response.headers, began, now)
+        lifetime = freshness.lifetime(entry.status, headers, now)
+        return replace(
+            entry, headers=headers, stored_at=now, age=age, lifetime=lifetime,
+            keep=reuse.keep(headers, age, lifetime, self._options),
+        )  # fmt: skip
+
+    async def _refresh(self, key: bytes, request: Request, entry: Entry) -> None:
+        """In the background; a failure leaves what is stored as it is."""
+        try:
+            response = await self._revalidate(key, request.fork(), entry)
+        except UpstreamError:
+            return
+        _drop(response)
+
+    def _after_error(self, request: Request, entry: Entry) -> bool:
+        now = self._cache.now()
+        age = freshness.current_age(entry.age, entry.stored_at, now)
+        return reuse.after_error(request.headers, entry.headers, age, entry.lifetime, self._options)
+
+    async def _unsafe(self, request: Request) -> Response:
+        """Passed on; what it made stale is forgotten (RFC 9111 section 4.4)."""
+        response = await self._next(request)
+        if request.method == b"POST" and request.api.deterministic(request):
+            return response  # a model's answer to a question changes nothing
+        for target in invalidates(
+            request.method,
+            response.status,
+            request.target,
+            response.headers,
+            request.header(b"host") or b"",
+            request.scheme.encode(),
+        ):
+            await self._cache.tiers.delete(self._key(request, target))
+        return response
+
+
+def _variant(key: bytes, index: Entry, headers: Headers) -> bytes:
+    # `selecting_fields` normalises, so an index is asked through a Vary of its own names.
+    names = b", ".join(name for name, _ in index.vary)
+    selecting = vary.selecting_fields([(b"vary", names)], headers) or []
+    return digest((key, index.reason, *(value for _, value in selecting)))
+
+
+def _everyone(headers: Headers) -> bytes:
+    return b""
+
+
+def _drop(response: Response) -> None:
+    if isinstance(response.body, Stream):
+        response.body.abort()
