@@ -12,16 +12,16 @@ from typing import Annotated, ClassVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from proxy.apis import Api
 from proxy.chain import Env, Handler, RouteInfo
 from proxy.errors import ProxyError
-from proxy.exchange import Headers, Outcome, Request, Response, Stream
+from proxy.exchange import Outcome, Request, Response, Stream
 from proxy.units import PositiveDuration, PositiveSize, unit
 
-from .core.http.cache_control import parse
 from .core.http.fields import values
 from .core.key import digest, tenants
 from .core.lru import LRU
+from .core.recording import TooSlow
+from .core.repeat import Asked, Repeat, is_prefetch
 from .core.successors import Successors
 
 BURST = 10.0
@@ -63,14 +63,14 @@ class PrefetchConfig(BaseModel):
     session: Annotated[str | None, AfterValidator(_field_name)] = Field(
         None,
         description="Request header that tells a tenant's sessions apart; null, or where a "
-        "request lacks it: by client address.",
+        "request lacks it: the client's address does.",
     )
     max_request_bytes: PositiveSize = unit("64KiB", "The largest request body that is kept.")
     max_bytes: PositiveSize = unit("16MiB", "Memory for requests that can be sent again.")
 
 
 class _Load:
-    """What one upstream has to do, and may be given."""
+    """What one upstream has to do, and how many prefetches it may be given."""
 
     __slots__ = ("background", "foreground", "tokens")
 
@@ -80,28 +80,26 @@ class _Load:
         self.tokens = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class _Bound:
+    """The layer's place in one route's chain."""
+
+    name: bytes
+    next: Handler
+    load: _Load
+
+
 @dataclass(slots=True)
 class _Known:
-    """A request that can be sent again. own: the fields that are the request's, not the client's.
+    """A request that can be sent again, and where to.
 
-    not_before: when the cache may have lost the answer. backoff: how many `ttl` that is.
+    not_before: when the cache may have lost the answer. backoff: how many `ttl` that takes.
     """
 
-    method: bytes
-    target: bytes
-    own: Headers
-    body: bytes
-    next: Handler
-    label: str
-    route_api: Api | None
-    load: _Load
+    repeat: Repeat
+    bound: _Bound
     not_before: float = 0.0
     backoff: int = 1
-
-    @property
-    def size(self) -> int:
-        fields = sum(len(name) + len(value) + 128 for name, value in self.own)
-        return len(self.target) + len(self.body) + fields + 256
 
 
 @dataclass(slots=True)
@@ -121,7 +119,7 @@ class Prefetch:
 
     Config: ClassVar[type] = PrefetchConfig
     before = ("cache", "aggregate", "concurrency", "retry", "circuit_breaker")
-    after = ("auth", "rate_limit", "compress", "transcode")
+    after = ("auth", "compress", "transcode")
 
     def __init__(self, config: PrefetchConfig, env: Env) -> None:
         self.config = config
@@ -130,7 +128,7 @@ class Prefetch:
         self._session = config.session.encode() if config.session else None
         self._tenant_of = tenants()
         self._successors = Successors(config.ttl)
-        self._known: LRU[_Known] = LRU(config.max_bytes, lambda known: known.size)
+        self._known: LRU[_Known] = LRU(config.max_bytes, lambda known: known.repeat.size)
         self._sent: OrderedDict[bytes, _Sent] = OrderedDict()
         self._loads: dict[str, _Load] = {}
         counter = env.counter("prefetch", "What became of requests fetched ahead.", ["outcome"])
@@ -151,14 +149,15 @@ class Prefetch:
         if not self.config.enabled:
             return next
         load = self._loads.setdefault(route.upstream, _Load())
-        name = route.name.encode()
+        bound = _Bound(route.name.encode(), next, load)
+        ended = self._ended
 
         async def handle(request: Request) -> Response:
             if request.upgrade is not None or is_prefetch(request.headers):
                 return await next(request)
-            exchange = _Exchange(request, name, next, load)
+            exchange = _Exchange(bound, request)
             load.foreground += 1
-            request.on_end(partial(self._ended, exchange))
+            request.on_end(partial(ended, exchange))
             exchange.response = response = await next(request)
             return response
 
@@ -166,20 +165,20 @@ class Prefetch:
 
     def _ended(self, exchange: _Exchange, outcome: Outcome) -> None:
         """Takes up what a client asked for, then fetches what it may ask for next."""
-        load = exchange.load
-        load.foreground -= 1
-        load.tokens = min(BURST, load.tokens + self.config.budget)
+        bound, request, response = exchange.bound, exchange.asked.request, exchange.response
+        bound.load.foreground -= 1
+        bound.load.tokens = min(BURST, bound.load.tokens + self.config.budget)
         now = self._clock()
         self._give_up(now)
-        if outcome.cancelled or outcome.error is not None:
+        if response is None or outcome.cancelled or outcome.error is not None:
             return
-        if not exchange.repeatable(self.config.max_request_bytes):
+        repeat = exchange.asked.repeat(response, self.config.max_request_bytes)
+        if repeat is None:
             return
-        request = exchange.request
         tenant = self._tenant(request)
-        key = exchange.key(tenant)
-        known = self._known.get(key) or exchange.known()
-        self._settle(key, known, exchange, now)
+        key = repeat.key(tenant, bound.name)
+        known = self._known.get(key) or _Known(repeat, bound)
+        self._settle(key, known, response, now)
         if now >= known.not_before:
             known.not_before = now + self.config.ttl * known.backoff
             self._known.put(key, known)
@@ -188,28 +187,27 @@ class Prefetch:
             self._consider(successor, request, now)
 
     def _tenant(self, request: Request) -> bytes:
-        """Whom `auth` found, else whose credentials these are."""
+        """Whom a layer outside has found, else whose credentials these are."""
         if request.tenant is not None:
             return b"=" + request.tenant.encode(errors="surrogateescape")
         return self._tenant_of(request.headers)
 
     def _session_of(self, request: Request) -> bytes:
         named = request.header(self._session) if self._session is not None else None
-        if named is not None:
-            return digest((b"header", named))
-        return request.client.encode()
+        return digest((named,)) if named is not None else request.client.encode()
 
-    def _settle(self, key: bytes, known: _Known, exchange: _Exchange, now: float) -> None:
+    def _settle(self, key: bytes, known: _Known, response: Response, now: float) -> None:
         """Whether an earlier prefetch of this was of use."""
         sent = self._sent.pop(key, None)
         if sent is None:
             return
-        if exchange.served_from_cache:
+        if now < sent.until and _from_cache(response):
             known.backoff = 1
             self._count_useful.inc()
             return
         self._count_wasted.inc()
-        if sent.arrived:
+        if now < sent.until and sent.arrived:
+            # The cache did not keep it; it would not the next time either.
             known.backoff = min(MAX_BACKOFF, known.backoff * 2)
             known.not_before = now + self.config.ttl * known.backoff
 
@@ -217,16 +215,16 @@ class Prefetch:
         """Counts what nobody came for; a few at a time, for many may be due at once."""
         for _ in range(8):
             key = next(iter(self._sent), None)
-            if key is None or (self._sent[key].until > now and len(self._sent) <= MAX_SENT):
+            if key is None or (now < self._sent[key].until and len(self._sent) <= MAX_SENT):
                 return
             del self._sent[key]
             self._count_wasted.inc()
 
-    def _consider(self, key: bytes, trigger: Request, now: float) -> None:
+    def _consider(self, key: bytes, client: Request, now: float) -> None:
         known = self._known.get(key)
-        if known is None or now < known.not_before or key in self._sent:
+        if known is None or now < known.not_before:
             return
-        load = known.load
+        load = known.bound.load
         if load.foreground > self.config.max_load or load.background >= self.config.max_inflight:
             self._count_busy.inc()
             return
@@ -238,27 +236,26 @@ class Prefetch:
         known.not_before = now + self.config.ttl * known.backoff
         self._sent[key] = sent = _Sent(now + self.config.ttl)
         self._count_sent.inc()
-        request = again(known, trigger, now)
-        self._env.spawn(self._fetch(key, sent, known, request), "prefetch")
+        self._env.spawn(self._fetch(key, sent, known, known.repeat.by(client, now)), "prefetch")
 
     async def _fetch(self, key: bytes, sent: _Sent, known: _Known, request: Request) -> None:
         outcome = request.outcome
         try:
             async with asyncio.timeout(self.config.timeout):
-                response = await known.next(request)
+                response = await known.bound.next(request)
                 outcome.status = response.status
                 outcome.first_byte = monotonic()
-                outcome.bytes_sent = await drained(response)
+                outcome.bytes_sent = await _drain(response)
             sent.arrived = response.status == 200
+        except ProxyError as error:
+            outcome.error = error
+        except (OSError, TooSlow):
+            outcome.cancelled = True  # out of time, or the shared call was cancelled
         except asyncio.CancelledError:
             outcome.cancelled = True
             raise
-        except ProxyError as error:
-            outcome.error = error
-        except OSError:
-            outcome.cancelled = True  # out of time, or the shared call was cancelled
         finally:
-            known.load.background -= 1
+            known.bound.load.background -= 1
             outcome.last_byte = monotonic()
             request.finish()
             if not sent.arrived and self._sent.get(key) is sent:
@@ -267,118 +264,23 @@ class Prefetch:
 
 
 class _Exchange:
-    """One exchange of a client, as it was before inner layers changed the request."""
+    """One exchange of a client."""
 
-    __slots__ = ("headers", "load", "method", "next", "request", "response", "route", "target")
+    __slots__ = ("asked", "bound", "response")
 
-    def __init__(self, request: Request, route: bytes, next: Handler, load: _Load) -> None:
-        self.request = request
-        self.method = request.method
-        self.target = request.target
-        self.headers = request.headers
-        self.route = route
-        self.next = next
-        self.load = load
+    def __init__(self, bound: _Bound, request: Request) -> None:
+        self.bound = bound
+        self.asked = Asked(request)
         self.response: Response | None = None
 
-    def repeatable(self, max_bytes: int) -> bool:
-        """Whether it may be asked again on nobody's behalf, and its answer be kept."""
-        response = self.response
-        if response is None or response.status not in (200, 304):
-            return False
-        body = self.request.body
-        if not isinstance(body, bytes) or len(body) > max_bytes:
-            return False
-        for name, _ in self.headers:
-            if name.lower() in _SPECIAL:
-                return False
-        if b"no-store" in parse(response.headers) or response.header(b"set-cookie") is not None:
-            return False
-        if self.method == b"POST":
-            return self.request.api.deterministic(self.request)
-        kind = (response.header(b"content-type") or b"").lower()
-        return (
-            self.method in (b"GET", b"HEAD")
-            and not body
-            and not kind.startswith(b"text/event-stream")
-        )
 
-    @property
-    def served_from_cache(self) -> bool:
-        """By what the cache says of it; where it says nothing, it is believed to have been."""
-        assert self.response is not None
-        said = [it for it in values(self.response.headers, b"cache-status") if b"remora;" in it]
-        return not said or b"; hit" in said[-1] or b"; collapsed" in said[-1]
-
-    @property
-    def own(self) -> Headers:
-        return [pair for pair in self.headers if pair[0].lower() in _OWN]
-
-    def key(self, tenant: bytes) -> bytes:
-        """No other tenant's, and no other route's."""
-        body = self.request.body
-        assert isinstance(body, bytes)
-        own = [part for name, value in self.own for part in (name.lower(), value)]
-        return digest((tenant, self.route, self.method, self.target, body, *own))
-
-    def known(self) -> _Known:
-        body = self.request.body
-        assert isinstance(body, bytes)
-        return _Known(
-            self.method, self.target, self.own, body,
-            self.next, self.request.label, self.request.route_api, self.load,
-        )  # fmt: skip
+def _from_cache(response: Response) -> bool:
+    """By what the cache says (RFC 9211); where it says nothing, it is believed."""
+    told = [value for value in values(response.headers, b"cache-status") if b"remora;" in value]
+    return not told or b"; hit" in told[-1] or b"; collapsed" in told[-1]
 
 
-_OWN = frozenset((b"accept", b"content-encoding", b"content-type", b"host"))
-"""Fields that belong to what is asked for. All others are the client's, and are not kept."""
-
-_SPECIAL = frozenset((b"cache-control", b"pragma", b"range", b"x-remora-cache"))
-"""A request with one of these wants something of its own of a cache: it is not learned from."""
-
-_NOT_AGAIN = _OWN | {
-    b"content-digest", b"content-length", b"expect", b"if-match", b"if-modified-since",
-    b"if-none-match", b"if-range", b"if-unmodified-since", b"purpose", b"sec-purpose", b"te",
-    b"trailer",
-}  # fmt: skip
-"""Fields of the client's that do not go with another request of its."""
-
-_MARK = (b"sec-purpose", b"prefetch")
-"""Tells whoever stands behind that no client waits (Fetch standard, section 3.9)."""
-
-
-def is_prefetch(headers: Headers) -> bool:
-    """Whether somebody in front, a browser or another remora, fetches ahead already."""
-    return any(
-        name.lower() in (b"sec-purpose", b"purpose") and b"prefetch" in value.lower()
-        for name, value in headers
-    )
-
-
-def again(known: _Known, trigger: Request, now: float) -> Request:
-    """What the client of `trigger` would send, were it to ask for `known`.
-
-    Its own credentials, address and trace: nobody's are kept.
-    """
-    twin = trigger.fork(known.body)
-    twin.method = known.method
-    twin.target = known.target
-    twin.path = known.target.partition(b"?")[0]
-    twin.headers = [
-        *known.own,
-        *(pair for pair in trigger.headers if pair[0].lower() not in _NOT_AGAIN),
-        _MARK,
-    ]
-    twin.declared = None
-    twin.chunked = False
-    twin.http10 = False
-    twin.received_at = now
-    twin.label = known.label
-    twin.route_api = known.route_api
-    return twin
-
-
-async def drained(response: Response) -> int:
+async def _drain(response: Response) -> int:
     """Takes the whole body and drops it; its size in bytes. Raises what it broke off with."""
     body = response.body
     if not isinstance(body, Stream):
@@ -388,5 +290,5 @@ async def drained(response: Response) -> int:
         while piece := await body.read():
             size += len(piece)
     finally:
-        body.abort()  # nothing, where it came to its end
+        body.abort()  # does nothing to one that came to its end
     return size

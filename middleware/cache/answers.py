@@ -7,6 +7,7 @@ from hashlib import blake2b
 from proxy.exchange import Headers, Request, Response
 
 from ..core.entry import Entry
+from .replay import Replay
 
 NAME = b"remora"
 
@@ -17,10 +18,13 @@ def etag_of(body: bytes) -> bytes:
 
 
 class Answers:
-    """Makes responses of entries. told: add `cache-status`, `age` and `etag`."""
+    """Makes responses of entries. told: add `cache-status`, `age` and `etag`. paced: play stored
+    streams back as they came.
+    """
 
-    def __init__(self, told: bool) -> None:
+    def __init__(self, told: bool, paced: bool = False) -> None:
         self._told = told
+        self._paced = paced
 
     def of(self, request: Request, entry: Entry, now: float, status: bytes = b"hit") -> Response:
         """The whole entry, or 304 where the client has it already.
@@ -43,7 +47,10 @@ class Answers:
         response = Response(entry.status, headers, entry.body, entry.reason)
         response.trailers = list(entry.trailers)
         response.declared = response.body if _field(headers, b"content-length") else None
-        response.chunked = bool(entry.pieces)
+        if entry.pieces:
+            response.chunked = True
+            if self._paced:
+                response.body = Replay(entry.body, entry.pieces, entry.cost).stream
         return response
 
     def tell(self, response: Response, status: bytes) -> Response:

@@ -69,6 +69,22 @@ class CacheConfig(BaseModel):
     grace: Duration = unit("0s", "How long a stale answer is served while it is refreshed.")
     stale_if_error: Duration = unit("0s", "How long a stale answer is served for a failed call.")
     coalesce: bool = Field(True, description="Let requests for the same thing share one call.")
+    convert: bool = Field(
+        False,
+        description="Answer a streaming client from a stored JSON answer, and the other way.",
+    )
+    replay: Literal["at_once", "paced"] = Field(
+        "at_once", description="How a stored stream is played back: `paced` as it once came."
+    )
+    stream_ends: list[str] = Field(
+        default_factory=list,
+        description="Event data that ends a stream besides the API's own; `close`: any end does.",
+        json_schema_extra={"default": []},
+    )
+    refresh_ahead: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.0,
+        description="Last share of its life in which a hit refreshes an answer in the background.",
+    )
     max_bytes: PositiveSize = unit("256MiB", "Memory for answers, keys and overhead counted.")
     max_entry_bytes: PositiveSize = unit("8MiB", "The largest body that is stored.")
     max_request_bytes: PositiveSize = unit("1MiB", "The largest request that is looked up.")

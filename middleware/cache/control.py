@@ -50,6 +50,14 @@ def wishes(headers: Headers) -> Wishes | None:
     return _directives(control, read=read and not (pragma and not control), write=write)
 
 
+def without_switch(headers: Headers) -> Headers:
+    """`headers` less remora's own switch, which is none of the upstream's business."""
+    for name, _ in headers:
+        if len(name) == len(SWITCH) and name.lower() == SWITCH:
+            return [pair for pair in headers if pair[0].lower() != SWITCH]
+    return headers
+
+
 def _directives(control: list[bytes], *, read: bool, write: bool) -> Wishes:
     only = False
     max_age: float | None = None

@@ -8,13 +8,16 @@ from dataclasses import replace
 from typing import ClassVar
 
 from proxy.chain import Env, Handler, RouteInfo
-from proxy.errors import ProxyError, UpstreamError
-from proxy.exchange import Request, Response
+from proxy.errors import ProxyError
+from proxy.exchange import Request, Response, Stream
 
 from ..core.entry import Entry
+from ..core.http.reuse import ERRORS
+from ..core.http.vary import matches
 from ..core.lru import LRU
 from .answers import Answers
 from .config import CacheConfig
+from .convert import converted
 from .flight import Flight
 from .http import HttpCaching
 from .rules import ModelRules, Plan, Use
@@ -42,7 +45,7 @@ class Cache:
             LRU(config.max_bytes, size_of) if "memory" in config.stores else None
         )
         self.tiers = Tiers(memory, ())
-        self.answers = Answers(config.headers)
+        self.answers = Answers(config.headers, config.replay == "paced")
         self.flights: dict[bytes, Flight] = {}
         self.now = wall_clock(env.clock)
 
@@ -81,25 +84,52 @@ class _Bound:
             return await self._next(request)
         entry, use = None, Use.NONE
         if plan.wishes.read:
-            entry = cache.tiers.near(plan.key)
-            if entry is None and cache.tiers.stores:
-                entry = await cache.tiers.far(plan.key)
+            entry = await self._find(plan, request)
             if entry is not None:
                 now = cache.now()
                 use = self._rules.use(entry, plan, now)
                 if use is Use.FRESH:
+                    if self._worn(entry, now):
+                        self._refresh(plan, request)
                     return cache.answers.of(request, entry, now)
                 if use is Use.STALE:
                     self._refresh(plan, request)
-                    return cache.answers.of(request, entry, now, b"hit")
+                    return cache.answers.of(request, entry, now)
         if plan.wishes.only_if_cached:
             cache.not_stored(request)
+        old = entry if use is Use.IF_ERROR else None
         try:
-            return await self._fetch(plan, request, _why(plan, entry))
-        except UpstreamError:
-            if entry is not None and use is Use.IF_ERROR:
-                return cache.answers.of(request, entry, cache.now(), b"hit; fwd=stale")
+            response = await self._fetch(plan, request, _why(plan, entry))
+        except ProxyError as error:
+            if old is not None and error.status >= 500:
+                return cache.answers.of(request, old, cache.now(), b"hit; fwd=stale")
             raise
+        if old is not None and response.status in ERRORS:
+            if isinstance(response.body, Stream):
+                response.body.abort()
+            return cache.answers.of(request, old, cache.now(), b"hit; fwd=stale")
+        return response
+
+    async def _find(self, plan: Plan, request: Request) -> Entry | None:
+        """What is stored for this request, in its own form or converted from the other one."""
+        tiers = self._cache.tiers
+        entry = tiers.near(plan.key)
+        if entry is None and tiers.stores:
+            entry = await tiers.far(plan.key)
+        if entry is None and plan.other_form is not None:
+            other = tiers.near(plan.other_form) or await tiers.far(plan.other_form)
+            if other is not None:
+                entry = converted(request, plan.streams, other)
+                if entry is not None:
+                    tiers.keep(plan.key, entry)
+        if entry is not None and entry.vary and not matches(entry.vary, request.headers):
+            return None
+        return entry
+
+    def _worn(self, entry: Entry, now: float) -> bool:
+        """So near its end that a hit should see to the next one: nobody then waits for it."""
+        ahead = self._cache.config.refresh_ahead
+        return ahead > 0 and now - entry.stored_at > entry.lifetime * (1 - ahead)
 
     async def _fetch(self, plan: Plan, request: Request, why: bytes) -> Response:
         cache = self._cache
@@ -133,14 +163,14 @@ class _Bound:
         cache = self._cache
         response = flight.response
         assert response is not None
-        entry = self._rules.entry(
-            flight.request, plan, response, flight.recording.body(), cache.now()
-        )
+        entry = self._rules.entry(flight.request, plan, response, flight.recording, cache.now())
         if entry is None:
             return
-        cache.tiers.keep(plan.key, replace(entry, cost=flight.took))
-        if cache.tiers.stores:
-            cache.env.spawn(cache.tiers.share(plan.key, entry), "cache store")
+        entry = replace(entry, cost=flight.took)
+        for key in filter(None, (plan.key, plan.own_form)):
+            cache.tiers.keep(key, entry)
+            if cache.tiers.stores:
+                cache.env.spawn(cache.tiers.share(key, entry), "cache store")
 
 
 def _why(plan: Plan, entry: Entry | None) -> bytes:

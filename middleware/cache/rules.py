@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
+
+import orjson
 
 from proxy.chain import RouteInfo
 from proxy.exchange import Headers, Request, Response
 
 from ..core.entry import Entry
+from ..core.http.vary import selecting_fields
 from ..core.key import NotCanonical, canonical, digest, pointer, tenants
+from ..core.recording import Recording
 from ..core.sse import EventReader, EventTooLarge
 from .config import CacheConfig
-from .control import Wishes, wishes
+from .control import Wishes, wishes, without_switch
+
+_TENSOR_HEAD = b"inference-header-content-length"
 
 
 class Use(Enum):
@@ -35,6 +41,9 @@ class Plan:
     wishes: Wishes
     model: str
     streams: bool
+    own_form: bytes | None = None
+    other_form: bytes | None = None
+    """Under `convert`: where answers of this form and of the other one lie for the same question."""
 
 
 class ModelRules:
@@ -45,6 +54,7 @@ class ModelRules:
         self._route = route
         self._ignore = [pointer(text) for text in config.ignore]
         self._vary = [name.encode() for name in config.vary]
+        self._ends = {end.encode() for end in config.stream_ends}
         secret = config.secret.get_secret_value().encode() if config.secret else None
         self._tenant: Callable[[Headers], bytes] | None = (
             tenants(secret) if config.share == "tenant" else None
@@ -55,6 +65,7 @@ class ModelRules:
         if request.method != b"POST" or request.upgrade is not None:
             return None
         asked = wishes(request.headers)
+        request.headers = without_switch(request.headers)
         if asked is None:
             return None
         body = await self._body(request)
@@ -64,20 +75,38 @@ class ModelRules:
         if self._config.when == "deterministic" and not api.deterministic(request):
             return None
         try:
-            meaning = canonical(body, self._ignore)
+            meaning = self._meaning(request, body)
         except NotCanonical:
             return None
-        key = digest(
-            (
-                request.method,
-                request.target,
-                meaning,
-                self._tenant(request.headers) if self._tenant is not None else b"",
-                _form(request),
-                *(request.header(name) or b"" for name in self._vary),
-            )
-        )
-        return Plan(key, asked, api.model(request), api.streams(request))
+        whose = self._whose(request)
+        key = digest((request.method, request.target, meaning, *whose))
+        plan = Plan(key, asked, api.model(request), api.streams(request))
+        return self._with_twin(request, plan, whose) if self._config.convert else plan
+
+    def _meaning(self, request: Request, body: bytes) -> bytes:
+        """What of the body counts. Raises NotCanonical for what is neither JSON nor tensors."""
+        head = request.header(_TENSOR_HEAD)
+        if head is not None:  # KServe's binary tensors: JSON of that many bytes, then raw numbers
+            return b"binary:" + head + b":" + body
+        return canonical(body, self._ignore)
+
+    def _whose(self, request: Request) -> list[bytes]:
+        """What else makes a difference: the tenant, the form of the answer, chosen headers."""
+        return [
+            self._tenant(request.headers) if self._tenant is not None else b"",
+            _form(request),
+            *(request.header(name) or b"" for name in self._vary),
+        ]
+
+    def _with_twin(self, request: Request, plan: Plan, whose: list[bytes]) -> Plan:
+        question = request.api.unstreamed(request)
+        if question is None:
+            return plan
+        body = canonical(orjson.dumps(question.body), self._ignore)
+        parts = (request.method, question.target, body, *whose)
+        forms = digest((b"json", *parts)), digest((b"stream", *parts))
+        own, other = reversed(forms) if plan.streams else forms
+        return replace(plan, own_form=own, other_form=other)
 
     async def _body(self, request: Request) -> bytes | None:
         """The body, where it is JSON of a size that is looked up; nothing is read otherwise."""
@@ -108,14 +137,24 @@ class ModelRules:
         return Use.IF_ERROR if -left <= config.stale_if_error else Use.NONE
 
     def entry(
-        self, request: Request, plan: Plan, response: Response, body: bytes, now: float
+        self, request: Request, plan: Plan, response: Response, recording: Recording, now: float
     ) -> Entry | None:
         """What to store of a whole answer, or None: only a complete 200 without an error in it."""
         config = self._config
         if response.status != 200 or response.header(b"set-cookie") is not None:
             return None
-        if _is_event_stream(response) and not self._ended_well(request, body):
+        body = recording.body()
+        vary = _varies(request, response)
+        if vary is None:
             return None
+        streamed = _is_event_stream(response)
+        if streamed:
+            events = self._events(request, body)
+            if events is None:
+                return None
+            tokens = request.api.stream_usage(events)
+        else:
+            tokens = _tokens(request, response, body)
         return Entry(
             status=response.status,
             reason=response.reason,
@@ -124,22 +163,27 @@ class ModelRules:
             stored_at=now,
             lifetime=config.ttl,
             keep=config.ttl + max(config.grace, config.stale_if_error),
-            trailers=response.trailers,
+            trailers=recording.trailers,
+            vary=vary,
             route=self._route.name,
             model=plan.model,
+            tokens=tokens,
+            pieces=recording.pieces if streamed else (),
         )
 
-    def _ended_well(self, request: Request, body: bytes) -> bool:
+    def _events(self, request: Request, body: bytes) -> list[bytes] | None:
+        """The events of a stream that ended as its API ends one; None for any other."""
         api = request.api
-        ended = False
         try:
-            for event in EventReader().feed(body):
-                if api.fails_stream(event):
-                    return False
-                ended = api.ends_stream(event) or ended
+            events = EventReader().feed(body)
         except EventTooLarge:
-            return False
-        return ended
+            return None
+        ended = "close" in self._config.stream_ends
+        for event in events:
+            if api.fails_stream(event):
+                return None
+            ended = ended or api.ends_stream(event) or event in self._ends
+        return events if ended else None
 
 
 def _is_event_stream(response: Response) -> bool:
@@ -154,3 +198,25 @@ def _form(request: Request) -> bytes:
     """The form of answer that the client asks for; JSON is what model servers give anyway."""
     accept = request.header(b"accept")
     return b"" if accept in _ANY else accept or b""
+
+
+def _varies(request: Request, response: Response) -> Headers | None:
+    """The request's fields that the answer depends on; None where it suits no other request."""
+    vary = selecting_fields(response.headers, request.headers)
+    if vary is None:
+        return None
+    if response.header(b"content-encoding") is not None:
+        # Compressed, and some servers do not say that they chose to.
+        more = selecting_fields([(b"vary", b"accept-encoding")], request.headers) or []
+        vary = sorted({*vary, *more})
+    return vary
+
+
+def _tokens(request: Request, response: Response, body: bytes) -> int:
+    """Tokens that the answer counts; 0 for one too large to look into for a number."""
+    if len(body) > 64 * 1024 or response.header(b"content-encoding") is not None:
+        return 0
+    try:
+        return request.api.usage(orjson.loads(body))
+    except orjson.JSONDecodeError:
+        return 0

@@ -90,7 +90,8 @@ class Successors:
 
         A session that ended in `state` counts as a departure to nothing.
         """
-        departures = self._tenants.get(tenant, {}).get(state)
+        states = self._tenants.get(tenant)
+        departures = states.get(state) if states is not None else None
         if departures is None:
             return []
         total = departures.total

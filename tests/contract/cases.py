@@ -30,6 +30,7 @@ class Case:
 
 BUILT_IN = [
     Case("access_log", on={"query": True}, fields=(b"x-request-id: 7",)),
+    Case("prefetch", on={"probability": 0.1, "budget": 1.0}),
 ]
 
 EXAMPLE = Case("stream_stalls:StreamStalls", on={"stall": "500ms"})
