@@ -17,6 +17,7 @@ from ..core.http.invalidation import invalidates
 from ..core.http.reuse import Decision
 from ..core.key import digest, tenants
 from .config import CacheConfig
+from .control import SWITCH, wishes, without_switch
 from .flight import Flight
 
 if TYPE_CHECKING:
@@ -24,6 +25,13 @@ if TYPE_CHECKING:
 
 INDEX = 0
 """Status of an entry that is no answer but the list of fields that the answers vary by."""
+
+
+class NotValidated(UpstreamError):
+    """What is stored may not be served unvalidated, and the upstream could not be asked."""
+
+    status = 504
+    code = "not_validated"
 
 
 class HttpCaching:
@@ -34,25 +42,30 @@ class HttpCaching:
         self._config = config
         self._route = route
         self._next = next
-        self._options = reuse.Options(grace=config.grace, stale_if_error=config.stale_if_error)
+        self._shared = reuse.Options(grace=config.grace, stale_if_error=config.stale_if_error)
+        self._private = replace(self._shared, shared=False)
         secret = config.secret.get_secret_value().encode() if config.secret else None
         self._tenant: Callable[[Headers], bytes] = (
             tenants(secret) if config.share == "tenant" else _everyone
         )
 
     async def handle(self, request: Request) -> Response:
+        if request.header(SWITCH) is not None and self._left_out(request):
+            return await self._next(request)
         if request.method not in (b"GET", b"HEAD"):
             return await self._unsafe(request)
         cache = self._cache
         key = self._key(request, request.target)
         entry = await self._find(key, request)
         if entry is None:
-            if reuse.only_if_cached(request.headers, self._options):
+            if reuse.only_if_cached(request.headers, self._options(request)):
                 return cache.not_stored(request)
             return await self._fetch(key, request, b"fwd=uri-miss")
         now = cache.now()
         age = freshness.current_age(entry.age, entry.stored_at, now)
-        decision = reuse.decide(request.headers, entry.headers, age, entry.lifetime, self._options)
+        decision = reuse.decide(
+            request.headers, entry.headers, age, entry.lifetime, self._options(request)
+        )
         if decision in (Decision.FRESH, Decision.STALE):
             return self._serve(request, entry, b"hit")
         if decision is Decision.STALE_WHILE_REVALIDATE:
@@ -64,6 +77,18 @@ class HttpCaching:
         if decision is Decision.PASS:
             return cache.answers.tell(await self._next(request), b"fwd=request")
         return await self._revalidate(key, request, entry)
+
+    def _options(self, request: Request) -> reuse.Options:
+        """What is kept under a tenant's key serves that tenant alone, like a private cache."""
+        return self._private if self._tenant(request.headers) else self._shared
+
+    def _left_out(self, request: Request) -> bool:
+        """Whether the client's own switch turns the cache off; the switch goes no further."""
+        if request.method == b"POST":
+            return False  # a call of a model: its own rules read the switch
+        asked = wishes(request.headers)
+        request.headers = without_switch(request.headers)
+        return asked is None
 
     # -- keys
 
@@ -147,8 +172,9 @@ class HttpCaching:
         """Whether an answer to another's request may serve this one, too."""
         response = flight.response
         if response is None or not storing.storable(
-            b"GET", flight.request.headers, response.status, response.headers
-        ):
+            b"GET", flight.request.headers, response.status, response.headers,
+            self._options(request).shared,
+        ):  # fmt: skip
             return False
         selecting = vary.selecting_fields(response.headers, flight.request.headers)
         return selecting is not None and vary.matches(selecting, request.headers)
@@ -162,7 +188,7 @@ class HttpCaching:
             if cache.flights.get(key) is flight:
                 del cache.flights[key]
             if flight.complete:
-                entry = self._entry(asked, flight, began)
+                entry = self._entry(asked, flight, began, self._options(request))
                 if entry is not None:
                     cache.env.spawn(self._put(key, entry), "cache store")
 
@@ -170,22 +196,25 @@ class HttpCaching:
         cache.flights.setdefault(key, flight)
         return flight
 
-    def _entry(self, asked: Headers, flight: Flight, began: float) -> Entry | None:
+    def _entry(
+        self, asked: Headers, flight: Flight, began: float, options: reuse.Options
+    ) -> Entry | None:
         response = flight.response
         assert response is not None
-        if not storing.storable(b"GET", asked, response.status, response.headers):
+        shared = options.shared
+        if not storing.storable(b"GET", asked, response.status, response.headers, shared):
             return None
         arrived = began + flight.head_took
         selecting = vary.selecting_fields(response.headers, asked)
         age = freshness.initial_age(response.headers, began, arrived)
-        lifetime = freshness.lifetime(response.status, response.headers, arrived)
-        keep = reuse.keep(response.headers, age, lifetime, self._options)
+        lifetime = freshness.lifetime(response.status, response.headers, arrived, shared)
+        keep = reuse.keep(response.headers, age, lifetime, options)
         if selecting is None or keep <= 0:
             return None
         return Entry(
             status=response.status,
             reason=response.reason,
-            headers=storing.storable_headers(response.headers),
+            headers=storing.storable_headers(response.headers, shared),
             body=flight.recording.body(),
             stored_at=arrived,
             age=age,
@@ -207,10 +236,11 @@ class HttpCaching:
         try:
             flight = self._take_off(key, request, fork)
             response = await flight.join()
-        except UpstreamError:
+        except UpstreamError as error:
             if self._after_error(request, entry):
                 return self._serve(request, entry, b"hit; fwd=stale")
-            raise
+            # RFC 9111 section 5.2.2.2: what must be validated and cannot be is 504.
+            raise NotValidated("the stored answer is stale, and the upstream failed") from error
         if response.status in reuse.ERRORS and self._after_error(request, entry):
             _drop(response)
             return self._serve(request, entry, b"hit; fwd=stale; fwd-status=%d" % response.status)
@@ -221,7 +251,7 @@ class HttpCaching:
             return self._conditioned(request, response)
         if not validators.confirms(entry.headers, response.headers):
             return await self._fetch(key, request, b"fwd=stale")
-        renewed = self._renewed(entry, response, began)
+        renewed = self._renewed(entry, response, began, self._options(request))
         await self._put(key, renewed)
         return self._serve(request, renewed, b"hit; fwd=stale; fwd-status=304")
 
@@ -235,14 +265,16 @@ class HttpCaching:
             return Response(304, validators.not_modified_headers(response.headers))
         return response
 
-    def _renewed(self, entry: Entry, response: Response, began: float) -> Entry:
+    def _renewed(
+        self, entry: Entry, response: Response, began: float, options: reuse.Options
+    ) -> Entry:
         now = self._cache.now()
-        headers = validators.merge_304(entry.headers, response.headers)
+        headers = validators.merge_304(entry.headers, response.headers, options.shared)
         age = freshness.initial_age(response.headers, began, now)
-        lifetime = freshness.lifetime(entry.status, headers, now)
+        lifetime = freshness.lifetime(entry.status, headers, now, options.shared)
         return replace(
             entry, headers=headers, stored_at=now, age=age, lifetime=lifetime,
-            keep=reuse.keep(headers, age, lifetime, self._options),
+            keep=reuse.keep(headers, age, lifetime, options),
         )  # fmt: skip
 
     async def _refresh(self, key: bytes, request: Request, entry: Entry) -> None:
@@ -256,7 +288,9 @@ class HttpCaching:
     def _after_error(self, request: Request, entry: Entry) -> bool:
         now = self._cache.now()
         age = freshness.current_age(entry.age, entry.stored_at, now)
-        return reuse.after_error(request.headers, entry.headers, age, entry.lifetime, self._options)
+        return reuse.after_error(
+            request.headers, entry.headers, age, entry.lifetime, self._options(request)
+        )
 
     async def _unsafe(self, request: Request) -> Response:
         """Passed on; what it made stale is forgotten (RFC 9111 section 4.4)."""

@@ -43,7 +43,7 @@ class Plan:
     streams: bool
     own_form: bytes | None = None
     other_form: bytes | None = None
-    """Under `convert`: where answers of this form and of the other one lie for the same question."""
+    """Under `convert`: where the answers of either form to this question lie."""
 
 
 class ModelRules:

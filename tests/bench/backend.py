@@ -27,6 +27,7 @@ class Clockwork:
         self.loop = loop
         self.streams: list[Connection] = []
         self.opened = 0
+        self.requests = 0
 
     def add(self, stream: Connection) -> None:
         period = 1 / wire.EVENTS_PER_SECOND
@@ -64,7 +65,11 @@ class Connection(asyncio.Protocol):
         if self.buffer:
             data = self.buffer + data
             self.buffer = b""
-        if data.endswith(wire.UNARY_END):
+        if data == wire.COUNT:
+            self.transport.write(wire.counted(self.clockwork.requests))
+            return
+        self.clockwork.requests += 1
+        if data.endswith((wire.UNARY_END, wire.EMBEDDINGS_END)):
             whole = data.find(b"\r\n\r\n") + 4 + wire.REQUEST_BYTES == len(data)
             self.transport.write(wire.ANSWER if whole else BAD)
         elif data.endswith(wire.STREAM_END):
@@ -73,9 +78,10 @@ class Connection(asyncio.Protocol):
             self.transport.write(wire.STREAM_HEAD)
             self.clockwork.add(self)
         elif data.startswith(b"GET ") and data.endswith(b"\r\n\r\n"):
-            self.transport.write(wire.ANSWER)
+            self.transport.write(wire.PAGE)
         else:
             self.buffer = data
+            self.clockwork.requests -= 1  # it is counted when the rest has come
 
     def event(self) -> None:
         """The next event; one that back-pressure holds is never made up for."""

@@ -107,6 +107,23 @@ def test_fields(lines: list[bytes], fields: set[bytes]) -> None:
     assert rules.unqualified(b"no-cache") is not bool(fields)
 
 
+@pytest.mark.parametrize(
+    ("line", "argument"),
+    [
+        (b"a", None),
+        (b"a=b", b"b"),
+        (b'a="b, c"', b"b, c"),
+        (b'a="b\\"\\\\c"', b'b"\\c'),
+        (b'a="', b""),
+        (b'a="b"c', b""),
+        (b"a=(b)", b""),
+    ],
+)
+def test_argument(line: bytes, argument: bytes | None) -> None:
+    """RFC 9110 5.6.4: a quoted-string is read as what it quotes; a malformed one as nothing."""
+    assert parse(control(line)).argument(b"a") == argument
+
+
 def test_absent() -> None:
     """Without the field there is no directive, and no number."""
     rules = parse([(b"Cache-Controls", b"no-cache")])

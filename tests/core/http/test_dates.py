@@ -34,6 +34,19 @@ def test_three_forms(value: bytes, expected: tuple[int, ...]) -> None:
     assert parse_date(value, NOW) == timegm((*expected, 0, 0, 0))
 
 
+@pytest.mark.parametrize("month", range(1, 13))
+def test_months(month: int) -> None:
+    """Each month is known, in each form."""
+    seconds = timegm((2024, month, 17, 1, 2, 3, 0, 0, 0))
+    name = formatdate(seconds, usegmt=True).split()[2]
+    for text in (
+        f"Sat, 17 {name} 2024 01:02:03 GMT",
+        f"Saturday, 17-{name}-24 01:02:03 GMT",
+        f"Sat {name} 17 01:02:03 2024",
+    ):
+        assert parse_date(text.encode(), NOW) == seconds
+
+
 @pytest.mark.parametrize(
     "value",
     [

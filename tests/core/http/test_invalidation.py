@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from middleware.core.http.invalidation import SAFE, answers_get, invalidates, resolve
+from middleware.core.http.invalidation import answers_get, invalidates, resolve
 from tests.core.http.at import head
 
 
@@ -22,7 +22,10 @@ def test_unsafe(method: bytes, status: int, expected: bool) -> None:
     assert invalidates(method, status, b"/a?b", [], b"h") == ([b"/a?b"] if expected else [])
 
 
-@pytest.mark.parametrize("method", sorted(SAFE))
+@pytest.mark.parametrize(
+    "method",
+    [b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PROPFIND", b"REPORT", b"SEARCH", b"QUERY"],
+)
 def test_safe(method: bytes) -> None:
     """RFC 9110 9.2.1: a safe method invalidates nothing, whatever it names."""
     assert invalidates(method, 200, b"/a", head("Location: /b"), b"h") == []

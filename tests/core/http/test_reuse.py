@@ -65,6 +65,7 @@ TABLE = [
     # 5.2.1.1
     ("max-age=0", "max-age=60", 0, 60, GRACE, ASK),
     ("max-age=10", "max-age=60", 9, 60, GRACE, FRESH),
+    ("max-age=10", "max-age=60", 10, 60, GRACE, FRESH),
     ("max-age=10", "max-age=60", 11, 60, GRACE, ASK),
     ("max-age=x", "max-age=60", 0, 60, GRACE, ASK),
     ("max-age=600", "max-age=60", 90, 60, GRACE, ASK),

@@ -35,6 +35,7 @@ PAIRS = [
     ("Foo", ["Foo: a"], ["Foo: A"], False),
     ("Foo", ['Foo: "a, b"'], ['Foo: "a,b"'], False),
     ("Accept-Language", ["Accept-Language: en, de"], ["Accept-Language: eN,De"], True),
+    ("Accept-Charset", ["Accept-Charset: utf-8"], ["accept-charset: UTF-8"], True),
     ("Accept-Encoding", ["Accept-Encoding: gzip"], ["accept-encoding: GZIP"], True),
     # two languages of equal weight: the first is the one that servers choose
     ("Accept-Language", ["Accept-Language: en, de"], ["Accept-Language: de, en"], False),
@@ -75,6 +76,13 @@ def test_form() -> None:
     """Names are lower-case and sorted, so that two answers of one Vary give one list."""
     fields = selecting_fields(head("Vary: B, a", "Vary: C"), head("A: 1,  2", "b: "))
     assert fields == [(b"a", b"1,2"), (b"b", b""), (b"c", ABSENT)]
+
+
+def test_many() -> None:
+    """Up to the bound, every field that is named counts."""
+    names = ",".join(f"x{number}" for number in range(MAX_FIELDS))
+    fields = selecting_fields(head(f"Vary: {names}"), [])
+    assert fields is not None and len(fields) == MAX_FIELDS
 
 
 def test_none() -> None:
