@@ -92,10 +92,7 @@ class Line(dict[str, Any]):
 def _fields(
     request: Request, asked: bytes, route: str, outcome: Outcome, now: float
 ) -> dict[str, Any]:
-    """What is not known is left out, and `cancelled` and `error` where there is nothing to say.
-
-    Whole milliseconds: the loop's clock counts no finer.
-    """
+    """What is not known is left out, and `cancelled` and `error` where there is nothing to say."""
     fields: dict[str, Any] = {"message": "access"}
     if request.client:
         fields["client"] = printable(request.client.encode(), MAX_FIELD)
@@ -106,8 +103,8 @@ def _fields(
     fields["bytes"] = outcome.bytes_sent
     began = request.received_at
     if outcome.first_byte is not None:
-        fields["first_byte_ms"] = round((outcome.first_byte - began) * 1000)
-    fields["duration_ms"] = round((now - began) * 1000)
+        fields["first_byte_ms"] = round((outcome.first_byte - began) * 1000, 1)
+    fields["duration_ms"] = round((now - began) * 1000, 1)
     request_id = request.header(b"x-request-id")
     if request_id is not None:
         fields["request_id"] = printable(request_id, MAX_FIELD)

@@ -178,7 +178,7 @@ class Route(Model):
         None, description="Layers, the outermost first; [] for none. Null: the top-level `chain`."
     )
     max_body: PositiveSize | None = Field(
-        None, description="Largest request body here, such as 8MiB. Null: `limits.body`."
+        None, description="Largest request body here, `limits.body` at most. Null: that."
     )
 
 

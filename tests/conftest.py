@@ -18,7 +18,8 @@ from proxy.config import Config
 from proxy.server import Server
 from proxy.upstream.pool import Pool
 from tests.loop_watch import LoopWatch, leftover_tasks
-from tests.road.wire import Client, Script, Upstream, until
+from tests.road.scripted import Script, Upstream
+from tests.road.wire import Client, until
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
@@ -72,9 +73,9 @@ class Running:
         assert self.server._assembly is not None
         return next(one for one in self.server._assembly._layers if isinstance(one, kind))
 
-    async def connect(self) -> Client:
-        """A raw client; closed with the test."""
-        client = await Client.connect(self.address)
+    async def connect(self, stalled: bool = False) -> Client:
+        """A raw client; closed with the test. stalled: it reads nothing until told to."""
+        client = await (Client.stalled if stalled else Client.connect)(self.address)
         self.clients.append(client)
         return client
 

@@ -28,7 +28,7 @@ from tests.contract.road import (
 
 LINE = (
     "access client=10.0.0.1 method=POST path=/v1/chat/completions route=chat status=200 bytes=437 "
-    "first_byte_ms=12 duration_ms=250 request_id=7f"
+    "first_byte_ms=12.0 duration_ms=250.0 request_id=7f"
 )
 
 
@@ -99,7 +99,7 @@ async def test_json_has_the_fields_as_keys(caplog: pytest.LogCaptureFixture) -> 
     assert line == {
         "level": "info", "message": "access", "client": "10.0.0.1", "method": "POST",
         "path": "/v1/chat/completions", "route": "chat", "status": 200, "bytes": 437,
-        "first_byte_ms": 12, "duration_ms": 250, "request_id": "7f",
+        "first_byte_ms": 12.0, "duration_ms": 250.0, "request_id": "7f",
     }  # fmt: skip
 
 
@@ -122,7 +122,7 @@ async def test_an_end_before_its_time_is_told(caplog: pytest.LogCaptureFixture) 
     (record,) = await write(caplog, headers=(), client="", outcome=outcome)
     assert record.getMessage() == (
         "access method=POST path=/v1/chat/completions route=chat status=0 bytes=0 "
-        "duration_ms=250 cancelled=true error=upstream_closed"
+        "duration_ms=250.0 cancelled=true error=upstream_closed"
     )
     assert json.loads(JsonFormatter().format(record))["cancelled"] is True
 

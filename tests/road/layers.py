@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, ConfigDict
 
 from proxy.chain import Env, Handler, RouteInfo
-from proxy.exchange import Outcome, Request, Response
+from proxy.exchange import Outcome, Request, Response, Stream
 
 
 class NoKeys(BaseModel):
@@ -63,6 +63,22 @@ class Reader(Layer):
     def bind(self, route: RouteInfo, next: Handler) -> Handler:
         async def handle(request: Request) -> Response:
             await request.read(1 << 20)
+            return await next(request)
+
+        return handle
+
+
+class Restreams(Layer):
+    """Puts a Stream of its own in the place of the request's body."""
+
+    def bind(self, route: RouteInfo, next: Handler) -> Handler:
+        async def handle(request: Request) -> Response:
+            body = await request.read()
+            request.body = stream = Stream()
+            stream.feed(body.upper())
+            stream.feed(b"")
+            stream.feed(b"!")
+            stream.end()
             return await next(request)
 
         return handle

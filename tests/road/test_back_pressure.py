@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import resource
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -13,10 +12,16 @@ from pathlib import Path
 
 import pytest
 
+from proxy import config
 from proxy.demo.child import Child, free_port
+from proxy.exchange import Request, Stream
+from proxy.upstream.body import BodyWriter
+from proxy.upstream.http1 import UpstreamConnection
+from proxy.upstream.pool import Endpoint, Pool
 from tests.conftest import Serve, UpstreamMaker
 from tests.road.firehose import BLOCK, pattern
-from tests.road.wire import CHUNKED_HEAD, Client, Peer, chunk, head, ok, soon, until
+from tests.road.scripted import Peer
+from tests.road.wire import CHUNKED_HEAD, Client, chunk, head, ok, small_buffers, soon, until
 
 MIB = 1 << 20
 ANSWER = 64 * MIB
@@ -56,19 +61,9 @@ class Process:
         self.address = ("127.0.0.1", port)
         self.clients: list[Client] = []
 
-    async def stalled(self) -> Client:
-        """A client that has asked and reads nothing; its own buffer is small."""
-        client = await self.connect()
-        client.writer.transport.pause_reading()  # type: ignore[attr-defined]
-        client.ask()
-        return client
-
     async def connect(self) -> Client:
-        sock = socket.socket()
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
-        sock.setblocking(False)
-        await asyncio.get_running_loop().sock_connect(sock, self.address)
-        client = Client(*await asyncio.open_connection(sock=sock, limit=1 << 18))
+        """A client that has asked nothing yet and reads nothing; its own buffer is small."""
+        client = await Client.stalled(self.address, 65536)
         self.clients.append(client)
         return client
 
@@ -86,7 +81,7 @@ async def firehose() -> AsyncIterator[str]:
 
 async def whole(client: Client) -> None:
     """Reads the answer and compares every byte."""
-    client.writer.transport.resume_reading()  # type: ignore[attr-defined]
+    client.go_on()
     message = await client.head()
     assert message["content-length"] == str(ANSWER)
     at = 0
@@ -104,9 +99,13 @@ async def test_stalled_readers(firehose: str) -> None:
     process = Process(firehose)
     await asyncio.to_thread(process.child.start)
     try:
-        await (await process.connect()).exchange("GET", "/ready")
+        first = await process.connect()
+        first.go_on()
+        await first.exchange("GET", "/ready")
         before = resident(process.child.pid)
-        clients = [await process.stalled() for _ in range(CLIENTS)]
+        clients = [await process.connect() for _ in range(CLIENTS)]
+        for client in clients:
+            client.ask()
         grown = await settled(process.child.pid) - before
         assert grown < GROWTH, f"{grown / MIB:.0f} MiB for {CLIENTS} stalled clients"
         await asyncio.gather(*map(whole, clients[::100]))
@@ -128,13 +127,13 @@ async def test_stalled_upstream(upstream: UpstreamMaker) -> None:
     sent = 0
 
     async def script(peer: Peer) -> None:
-        peer.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        peer.hold()
         await go_on.wait()
-        peer.writer.transport.resume_reading()  # type: ignore[attr-defined]
+        peer.go_on()
         await peer.head()
         got = hashlib.blake2b()
         for _ in range(blocks):
-            got.update(await peer.exactly(len(BLOCK)))
+            got.update(await peer.exactly(len(BLOCK), 20))
         peer.send(ok(got.digest()))
         await peer.ended()
 
@@ -161,6 +160,7 @@ async def test_stalled_upstream(upstream: UpstreamMaker) -> None:
             client.abort()
         go_on.set()
         for client in clients[:3]:
+            client.go_on()
             assert (await soon(client.answer(), 15)).body == digest
     finally:
         for upload_task in uploads:
@@ -171,19 +171,14 @@ async def test_stalled_upstream(upstream: UpstreamMaker) -> None:
         await asyncio.to_thread(process.child.stop)
 
 
-@pytest.mark.parametrize("first", [1, 300_000], ids=["little at first", "much at first"])
+@pytest.mark.parametrize("first", [1, 200_000], ids=["little at first", "much at first"])
 async def test_a_reader_that_stalls_at_once(
-    serve: Serve, upstream: UpstreamMaker, first: int
+    serve: Serve, upstream: UpstreamMaker, first: int, tmp_path: Path
 ) -> None:
     """Also when the first write of an answer fills the client's buffer: what comes next is not
     read from the upstream, and nothing is lost.
     """
     total = 3_000_000
-    listener = socket.socket()
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16384)
-    listener.bind(("127.0.0.1", 0))
-    listener.listen()
-    listener.setblocking(False)
 
     async def script(peer: Peer) -> None:
         await peer.request()
@@ -195,18 +190,96 @@ async def test_a_reader_that_stalls_at_once(
         peer.send(b"0\r\n\r\n")
         await peer.ended()
 
-    running = await serve(await upstream(script), sockets=[listener])
-    client = await running.connect()
-    client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+    # A unix socket hands over 200 KB at once, more than remora's buffer for a client.
+    server = await upstream(script, path=str(tmp_path / "upstream"))
+    running = await serve(server, sockets=[small_buffers()])
+    client = await running.connect(stalled=True)
     client.ask()
+    await until(lambda: running.server.edge.connections)
     (connection,) = running.server.edge.connections
     await until(lambda: connection._sending is not None and connection._sending.blocked)
     for _ in range(20):
         await asyncio.sleep(0.01)
         assert connection._transport is not None
-        assert connection._transport.get_write_buffer_size() < first + 600_000
-    client.writer.transport.resume_reading()  # type: ignore[attr-defined]
+        assert connection._transport.get_write_buffer_size() < first + 400_000
+    client.go_on()
     assert (await client.answer()).body == b"x" * first + b"y" * total
+
+
+class Full:
+    """A transport whose buffer is over its mark after the first write."""
+
+    def __init__(self, protocol: asyncio.Protocol) -> None:
+        self.protocol = protocol
+
+    def write(self, data: bytes) -> None:
+        self.protocol.pause_writing()
+
+    def is_closing(self) -> bool:
+        return False
+
+    def abort(self) -> None:
+        self.protocol.connection_lost(None)
+
+
+class Told:
+    """A Source that keeps what it was told last."""
+
+    last = ""
+
+    def pause(self) -> None:
+        self.last = "pause"
+
+    def resume(self) -> None:
+        self.last = "resume"
+
+    def abort(self) -> None:
+        self.last = "abort"
+
+
+async def test_an_upstream_that_stalls_at_once() -> None:
+    """Also when the first write of a body fills the upstream's buffer the client is held."""
+    loop = asyncio.get_running_loop()
+    pool = Pool(Endpoint("x"), loop, config.Pool(), config.Timeouts(), config.ResponseLimits())
+    connection = UpstreamConnection(pool, loop)
+    pool.open = 1
+    connection.connection_made(Full(connection))  # type: ignore[arg-type]
+    source = Told()
+    stream = Stream(source)
+    stream.feed(b"x" * 100_000)
+    assert source.last == "pause"
+    exchange = asyncio.create_task(
+        connection.exchange(Request(b"POST", b"/", [], stream), BodyWriter(stream, True))
+    )
+    await asyncio.sleep(0)
+    assert source.last == "pause"
+    connection.resume_writing()
+    assert source.last == "resume"
+    exchange.cancel()
+    await asyncio.wait({exchange})
+    pool.close()
+
+
+async def test_a_full_connection_is_not_kept(
+    serve: Serve, upstream: UpstreamMaker, tmp_path: Path
+) -> None:
+    """An upstream that answers before it has read the body may be kept only once that was sent:
+    else the next request would queue up behind it.
+    """
+
+    async def script(peer: Peer) -> None:
+        head = await peer.head()
+        peer.hold()
+        peer.send(ok(b"%d" % peer.number))
+        if head.target == b"/next":
+            return
+        await asyncio.Event().wait()
+
+    server = await upstream(script, path=str(tmp_path / "upstream"))
+    running = await serve(server, chain=["tests.road.layers:Reader"])
+    client = await running.connect()
+    assert (await client.exchange("POST", "/", body=b"x" * 1_000_000)).body == b"0"
+    assert (await client.exchange("GET", "/next")).body == b"1"
 
 
 async def test_a_stalled_reader_holds_nobody_else(serve: Serve, upstream: UpstreamMaker) -> None:
@@ -220,7 +293,7 @@ async def test_a_stalled_reader_holds_nobody_else(serve: Serve, upstream: Upstre
 
     running = await serve(await upstream(script))
     stalled = await running.connect()
-    stalled.writer.transport.pause_reading()  # type: ignore[attr-defined]
+    stalled.hold()
     stalled.ask()
     (connection,) = running.server.edge.connections
     await until(lambda: connection._sending is not None and connection._sending.blocked)

@@ -9,16 +9,8 @@ import pytest
 
 from tests.conftest import Running, Serve, UpstreamMaker
 from tests.road.layers import Witness
-from tests.road.wire import (
-    CHUNKED_HEAD,
-    Client,
-    Peer,
-    chunk,
-    head,
-    ok,
-    soon,
-    until,
-)
+from tests.road.scripted import Peer
+from tests.road.wire import CHUNKED_HEAD, Client, chunk, head, ok, soon, until
 
 WITNESS = ["tests.road.layers:Witness"]
 
@@ -185,7 +177,7 @@ async def test_a_stalled_client_that_leaves(serve: Serve, upstream: UpstreamMake
     client = await running.connect()
     client.ask()
     await client.head()
-    client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+    client.hold()
     connection = next(iter(running.server.edge.connections))
     await until(lambda: connection._sending is not None and connection._sending.blocked)
     client.abort()

@@ -15,7 +15,8 @@ import trustme
 from proxy.demo.child import free_port
 from proxy.server import Server
 from tests.conftest import Serve, UpstreamMaker, configuration
-from tests.road.wire import Client, Message, Peer, Upstream, answering, ok, soon, until
+from tests.road.scripted import Peer, Upstream, answering
+from tests.road.wire import Client, Message, ok, soon, until
 
 
 @pytest.fixture(scope="module")

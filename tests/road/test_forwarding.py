@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from tests.conftest import Serve, UpstreamMaker, configuration
-from tests.road.wire import Client, Message, Peer, Upstream, ok
+from tests.road.scripted import Peer, Upstream
+from tests.road.wire import Client, Message, ok
 
 CLAIMS = (
     "X-Forwarded-For: 10.0.0.1, 192.0.2.7",

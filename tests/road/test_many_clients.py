@@ -9,7 +9,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.conftest import Serve, UpstreamMaker
-from tests.road.wire import Client, Peer, head, ok
+from tests.road.scripted import Peer
+from tests.road.wire import Client, head, ok
 
 CLIENTS = 1000
 FILES = 4 * CLIENTS

@@ -7,40 +7,13 @@ import socket
 
 import pytest
 
-from tests.conftest import Running, Serve, UpstreamMaker
+from tests.conftest import Serve, UpstreamMaker
+from tests.road.gate import Gate, ask
 from tests.road.layers import Witness
-from tests.road.wire import Client, Gone, Message, Peer, answering, ok, soon, until
+from tests.road.scripted import Peer, answering
+from tests.road.wire import Gone, ok, until
 
 WITNESS = ["tests.road.layers:Witness"]
-
-
-class Gate:
-    """A script that notes requests in the order they came, and answers each when told to."""
-
-    def __init__(self) -> None:
-        self.targets: list[bytes] = []
-        self.held: dict[bytes, asyncio.Event] = {}
-
-    async def script(self, peer: Peer) -> None:
-        while True:
-            request = await peer.request()
-            self.targets.append(request.target)
-            event = self.held.setdefault(request.target, asyncio.Event())
-            await event.wait()
-            peer.send(ok(b"%d" % peer.number))
-
-    def answer(self, target: bytes) -> None:
-        self.held.setdefault(target, asyncio.Event()).set()
-
-    async def came(self, *targets: bytes) -> None:
-        await until(lambda: all(target in self.targets for target in targets))
-
-
-async def ask(running: Running, target: str) -> tuple[Client, asyncio.Task[Message]]:
-    """A client of its own that has asked; its answer is on the way."""
-    client = await running.connect()
-    client.ask("GET", target)
-    return client, asyncio.create_task(client.answer())
 
 
 async def test_one_connection_serves_one_client(serve: Serve, upstream: UpstreamMaker) -> None:
@@ -333,25 +306,3 @@ async def test_unasked_bytes(serve: Serve, upstream: UpstreamMaker) -> None:
 
     server.script = fresh
     assert (await client.exchange()).body == b"fresh"
-
-
-async def test_least_outstanding(serve: Serve, upstream: UpstreamMaker) -> None:
-    """Of two endpoints the one with fewer requests under way gets the next; equals take turns."""
-    first, second = Gate(), Gate()
-    one, two = await upstream(first.script), await upstream(second.script)
-    running = await serve(one, upstreams={"default": {"endpoints": [one.url, two.url]}})
-    tasks = []
-    for number in range(6):
-        tasks.append((await ask(running, f"/{number}"))[1])
-        await until(lambda n=number: len(first.targets) + len(second.targets) == n + 1)
-    assert len(first.targets) == len(second.targets) == 3
-    for target in list(first.targets):
-        first.answer(target)
-    await until(lambda: sum(task.done() for task in tasks) == 3)
-    tasks += [(await ask(running, f"/more{number}"))[1] for number in range(3)]
-    await until(lambda: len(first.targets) == 6)
-    assert len(second.targets) == 3
-    for gate in (first, second):
-        for target in list(gate.targets):
-            gate.answer(target)
-    await soon(asyncio.gather(*tasks))

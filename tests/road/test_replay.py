@@ -11,7 +11,8 @@ import pytest
 
 from proxy.upstream.body import REPLAY_BYTES
 from tests.conftest import Running, Serve, UpstreamMaker
-from tests.road.wire import LAST_CHUNK, Client, Message, Peer, Upstream, chunk, head, ok, until
+from tests.road.scripted import Peer, Upstream
+from tests.road.wire import LAST_CHUNK, Client, Message, chunk, head, ok, until
 
 
 class Racing:
@@ -174,7 +175,8 @@ async def test_fresh_means_fresh(serve: Serve, upstream: UpstreamMaker) -> None:
 
 async def test_fresh_means_fresh_when_all_are_busy(serve: Serve, upstream: UpstreamMaker) -> None:
     """The second try waits for a slot behind others, but is not sent on a kept connection."""
-    finish, die, together = asyncio.Event(), asyncio.Event(), asyncio.Barrier(2)
+    die, together = asyncio.Event(), asyncio.Barrier(2)
+    finish = {b"/busy": asyncio.Event(), b"/behind": asyncio.Event(), b"/last": asyncio.Event()}
 
     async def script(peer: Peer) -> None:
         while True:
@@ -188,7 +190,7 @@ async def test_fresh_means_fresh_when_all_are_busy(serve: Serve, upstream: Upstr
                 await together.wait()
                 peer.send(ok())
             else:
-                await finish.wait()
+                await finish[message.target].wait()
                 peer.send(ok(b"waited"))
 
     server = await upstream(script)
@@ -203,10 +205,18 @@ async def test_fresh_means_fresh_when_all_are_busy(serve: Serve, upstream: Upstr
     await until(lambda: running.pool.waiting == 1)
     die.set()  # the slot goes to the one who waited; the second try waits, too
     await until(lambda: server.made == 3 and running.pool.waiting == 1)
-    finish.set()
+    last = await running.connect()
+    last.ask("GET", "/last")
+    await until(lambda: running.pool.waiting == 2)
+    finish[b"/busy"].set()
+    assert (await other.answer()).body == b"waited"
     assert (await again.answer()).body == b"fresh"
-    assert (await other.answer()).body == (await behind.answer()).body == b"waited"
-    assert running.pool.open <= 2
+    assert running.pool.open == 2
+    for event in finish.values():
+        event.set()
+    for client in (behind, last):
+        assert (await client.answer()).body == b"waited"
+    assert running.pool.open == 2
 
 
 async def test_closed_while_idle(serve: Serve, upstream: UpstreamMaker) -> None:

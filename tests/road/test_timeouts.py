@@ -1,34 +1,28 @@
-"""Each bound on time: what it ends, and what it must leave alone."""
+"""Each bound on time, and what becomes of whoever crosses it."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import socket
 import time
 
 import pytest
 
 from tests.conftest import Serve, UpstreamMaker
 from tests.road.layers import Witness
+from tests.road.scripted import Peer, answering
 from tests.road.wire import (
     CHUNKED_HEAD,
-    LAST_CHUNK,
     SSE_HEAD,
-    Client,
     Gone,
-    Peer,
-    answering,
     chunk,
     head,
     ok,
+    small_buffers,
     until,
 )
 
 WITNESS = ["tests.road.layers:Witness"]
-
-
-# -- the upstream's
 
 
 async def test_first_byte(serve: Serve, upstream: UpstreamMaker) -> None:
@@ -74,18 +68,6 @@ async def test_first_byte_is_of_each_request(serve: Serve, upstream: UpstreamMak
 
     took = await asyncio.gather(*map(one, range(len(begun))))
     assert all(0.29 < seconds < 0.45 for seconds in took[1::2]), took
-
-
-async def test_first_byte_counts_from_the_whole_request(
-    serve: Serve, upstream: UpstreamMaker
-) -> None:
-    """A client that is slow with its body has not used up the upstream's time."""
-    running = await serve(await upstream(answering(ok())), timeouts={"first_byte": 0.15})
-    client = await running.connect()
-    client.send(head("POST / HTTP/1.1", "Host: h", "Content-Length: 2") + b"x")
-    await asyncio.sleep(0.4)
-    client.send(b"y")
-    assert (await client.answer()).status == 200
 
 
 async def test_first_byte_of_an_upstream_that_reads_nothing(
@@ -148,46 +130,6 @@ async def test_idle_other_body(serve: Serve, upstream: UpstreamMaker) -> None:
         await client.chunk()
 
 
-async def test_idle_is_between_pieces(serve: Serve, upstream: UpstreamMaker) -> None:
-    """An answer that takes several times `idle` in all is whole when no gap is that long."""
-
-    async def script(peer: Peer) -> None:
-        await peer.request()
-        peer.send(CHUNKED_HEAD)
-        for _ in range(10):
-            await asyncio.sleep(0.05)
-            peer.send(chunk(b"x"))
-        peer.send(LAST_CHUNK)
-        await peer.ended()
-
-    client = await (await serve(await upstream(script), timeouts={"idle": 0.15})).connect()
-    assert (await client.exchange()).body == b"x" * 10
-
-
-async def test_a_stalled_client_is_not_an_idle_upstream(
-    serve: Serve, upstream: UpstreamMaker
-) -> None:
-    """While a client takes nothing the upstream is held, and its silence is not its own."""
-    size = 20_000_000
-
-    async def script(peer: Peer) -> None:
-        await peer.request()
-        peer.send(ok(b"x" * size))
-        await peer.flush()
-        await peer.ended()
-
-    running = await serve(await upstream(script), timeouts={"idle": 0.1})
-    client = await running.connect()
-    client.ask()
-    message = await client.head()
-    transport = client.writer.transport
-    transport.pause_reading()  # type: ignore[attr-defined]
-    await asyncio.sleep(0.5)
-    transport.resume_reading()  # type: ignore[attr-defined]
-    assert message["content-length"] == str(size)
-    assert await client.exactly(size) == b"x" * size
-
-
 @pytest.mark.parametrize("begun", [False, True], ids=["before the head", "amid the answer"])
 async def test_total(serve: Serve, upstream: UpstreamMaker, begun: bool) -> None:
     """`total` ends an exchange that is never silent: 504, or cut."""
@@ -213,26 +155,6 @@ async def test_total(serve: Serve, upstream: UpstreamMaker, begun: bool) -> None
     await until(lambda: running.pool.open == 0)
 
 
-async def test_total_that_is_kept(serve: Serve, upstream: UpstreamMaker) -> None:
-    """An exchange within `total` leaves no timer behind that could end the next one."""
-
-    async def script(peer: Peer) -> None:
-        for _ in range(4):
-            await peer.request()
-            await asyncio.sleep(0.1)
-            peer.send(ok())
-        await peer.ended()
-
-    server = await upstream(script)
-    client = await (await serve(server, timeouts={"total": 0.25})).connect()
-    for _ in range(4):
-        assert (await client.exchange()).status == 200
-    assert server.made == 1
-
-
-# -- the client's
-
-
 async def test_head_timeout(serve: Serve, upstream: UpstreamMaker) -> None:
     """A head that is not whole in time gets 408 and a closed connection, however it trickles."""
     server = await upstream(answering(ok()))
@@ -255,21 +177,6 @@ async def test_head_timeout(serve: Serve, upstream: UpstreamMaker) -> None:
     assert server.made == 0
 
 
-async def test_head_timeout_counts_from_its_first_byte(
-    serve: Serve, upstream: UpstreamMaker
-) -> None:
-    """On a kept connection the time before a head begins is not the head's."""
-    running = await serve(await upstream(answering(ok())), limits={"head_timeout": 0.3})
-    client = await running.connect()
-    await client.exchange()
-    for _ in range(2):
-        await asyncio.sleep(0.5)
-        client.send(b"GET / HTTP/1.1\r\n")
-        await asyncio.sleep(0.15)
-        client.send(b"Host: h\r\n\r\n")
-        assert (await client.answer()).status == 200
-
-
 async def test_idle_connection(serve: Serve, upstream: UpstreamMaker) -> None:
     """A connection without a request is closed after idle_timeout, fresh or used, silently."""
     running = await serve(await upstream(answering(ok())), limits={"idle_timeout": 0.2})
@@ -280,19 +187,6 @@ async def test_idle_connection(serve: Serve, upstream: UpstreamMaker) -> None:
     assert await used.rest() == b""
     assert time.monotonic() - begun < 1
     assert not running.server.edge.connections
-
-
-async def test_idle_is_not_while_a_request_runs(serve: Serve, upstream: UpstreamMaker) -> None:
-    """A slow exchange does not count as an idle connection."""
-
-    async def script(peer: Peer) -> None:
-        await peer.request()
-        await asyncio.sleep(0.4)
-        peer.send(ok())
-        await peer.ended()
-
-    running = await serve(await upstream(script), limits={"idle_timeout": 0.1, "head_timeout": 0.1})
-    assert (await (await running.connect()).exchange()).status == 200
 
 
 async def test_body_timeout(serve: Serve, upstream: UpstreamMaker) -> None:
@@ -310,46 +204,6 @@ async def test_body_timeout(serve: Serve, upstream: UpstreamMaker) -> None:
     assert (answer.status, answer["connection"]) == (408, "close")
     assert await client.ended() == b""
     await until(lambda: ends == [b"half"])
-
-
-async def test_body_that_keeps_coming(serve: Serve, upstream: UpstreamMaker) -> None:
-    """A body that takes several times body_timeout in all is taken when no gap is that long."""
-    running = await serve(await upstream(answering(ok())), limits={"body_timeout": 0.15})
-    client = await running.connect()
-    client.send(head("POST / HTTP/1.1", "Host: h", "Content-Length: 10"))
-    for _ in range(10):
-        await asyncio.sleep(0.05)
-        client.send(b"x")
-    assert (await client.answer()).status == 200
-
-
-async def test_a_slow_upstream_is_not_a_slow_body(serve: Serve, upstream: UpstreamMaker) -> None:
-    """While the upstream takes nothing the client is held, and its silence is not its own."""
-    size = 20_000_000
-    go_on = asyncio.Event()
-
-    async def script(peer: Peer) -> None:
-        await go_on.wait()
-        message = await peer.request()
-        peer.send(ok(b"%d" % len(message.body)))
-        await peer.ended()
-
-    running = await serve(await upstream(script), limits={"body_timeout": 0.1})
-    client = await running.connect()
-    client.ask("POST", "/", body=b"x" * size)
-    await asyncio.sleep(0.5)
-    go_on.set()
-    assert (await client.answer()).body == b"%d" % size
-
-
-def small_buffers() -> socket.socket:
-    """A listener whose connections' kernel buffers are small: what is not read soon stays here."""
-    sock = socket.socket()
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16384)
-    sock.bind(("127.0.0.1", 0))
-    sock.listen()
-    sock.setblocking(False)
-    return sock
 
 
 @pytest.mark.parametrize("framing", ["streamed", "in one piece"])
@@ -371,8 +225,8 @@ async def test_send_timeout(serve: Serve, upstream: UpstreamMaker, framing: str)
         await upstream(script), limits={"send_timeout": 0.2}, chain=WITNESS,
         sockets=[small_buffers()],
     )  # fmt: skip
-    client = await stalled(running.address)
-    running.clients.append(client)
+    client = await running.connect(stalled=True)
+    client.ask()
     witness = running.layer(Witness)
     begun = time.monotonic()
     await asyncio.wait_for(witness.ended.wait(), 3)
@@ -382,43 +236,3 @@ async def test_send_timeout(serve: Serve, upstream: UpstreamMaker, framing: str)
     await until(lambda: not running.server.edge.connections)
     if framing == "streamed":
         await until(lambda: running.pool.open == 0)
-
-
-async def stalled(address: tuple[str, int]) -> Client:
-    """A client with a small buffer of its own, that has asked and does not read."""
-    sock = socket.socket()
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    sock.setblocking(False)
-    await asyncio.get_running_loop().sock_connect(sock, address)
-    client = Client(*await asyncio.open_connection(sock=sock, limit=1024))
-    client.writer.transport.pause_reading()  # type: ignore[attr-defined]
-    client.ask()
-    return client
-
-
-async def test_send_timeout_spares_a_slow_reader(serve: Serve, upstream: UpstreamMaker) -> None:
-    """A client that reads slowly, but reads, gets its whole answer, long after send_timeout."""
-    size = 200_000
-
-    async def script(peer: Peer) -> None:
-        await peer.request()
-        peer.send(head("HTTP/1.1 200 OK", f"Content-Length: {size}") + b"x" * 1000)
-        await asyncio.sleep(0.01)
-        peer.send(b"x" * (size - 1000))
-        await peer.ended()
-
-    running = await serve(
-        await upstream(script), limits={"send_timeout": 0.2}, sockets=[small_buffers()]
-    )
-    client = await stalled(running.address)
-    running.clients.append(client)
-    got = b""
-    transport = client.writer.transport
-    begun = time.monotonic()
-    transport.resume_reading()  # type: ignore[attr-defined]
-    message = await client.head()
-    while len(got) < size:
-        got += await asyncio.wait_for(client.reader.read(25_000), 5)
-        await asyncio.sleep(0.05)
-    assert message["content-length"] == str(len(got)) == str(size)
-    assert time.monotonic() - begun > 0.3

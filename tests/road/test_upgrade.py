@@ -15,7 +15,8 @@ from websockets.asyncio.server import serve as serve_websocket
 
 from tests.conftest import Running, Serve, UpstreamMaker
 from tests.road.layers import Witness
-from tests.road.wire import Client, Gone, Peer, answering, head, ok, soon, until
+from tests.road.scripted import Peer, answering
+from tests.road.wire import Client, Gone, head, ok, soon, until
 
 SWITCH = head("HTTP/1.1 101 Switching Protocols", "Connection: Upgrade", "Upgrade: foo", "X-A: b")
 ASK = ("Connection: Upgrade", "Upgrade: foo")
@@ -208,7 +209,7 @@ async def test_back_pressure(serve: Serve, upstream: UpstreamMaker, who: str) ->
     client = await opened(running)
     peer = await soon(switched.get())
     sender, reader = (client, peer) if who == "upstream" else (peer, client)
-    reader.writer.transport.pause_reading()  # type: ignore[attr-defined]
+    reader.hold()
     flooding = asyncio.create_task(flood())
     before = -1
     while before != sent:  # until nothing moves any more
@@ -218,7 +219,7 @@ async def test_back_pressure(serve: Serve, upstream: UpstreamMaker, who: str) ->
     (edge,) = running.server.edge.connections
     for end in (edge, edge._tunnel):
         assert end._transport.get_write_buffer_size() < 1_000_000  # type: ignore[union-attr]
-    reader.writer.transport.resume_reading()  # type: ignore[attr-defined]
+    reader.go_on()
     for _ in range(size):
         assert await reader.exactly(len(block)) == block
     await flooding

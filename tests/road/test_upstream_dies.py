@@ -4,23 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+from typing import Any
 
 import pytest
 
 from proxy.errors import UpstreamClosed
 from tests.conftest import Serve, UpstreamMaker
 from tests.road.layers import Witness
-from tests.road.wire import (
-    CHUNKED_HEAD,
-    LAST_CHUNK,
-    SSE_HEAD,
-    Gone,
-    Peer,
-    Script,
-    chunk,
-    head,
-    ok,
-)
+from tests.road.scripted import Peer, Script
+from tests.road.wire import CHUNKED_HEAD, LAST_CHUNK, SSE_HEAD, Gone, chunk, head, ok
 
 WITNESS = ["tests.road.layers:Witness"]
 EVENT = b'data: {"choices": []}\n\n'
@@ -44,18 +36,15 @@ def dying(*pieces: bytes, reset: bool = False) -> Script:
 
 
 @pytest.mark.parametrize(
-    ("method", "target", "expected"),
+    ("target", "shape"),
     [
-        ("POST", "/v1/completions",
-         {"error": {"message": None, "type": "server_error", "param": None,
-                    "code": "upstream_closed"}}),
-        ("POST", "/generate",
-         {"error": None, "error_type": "generation", "code": "upstream_closed"}),
-        ("POST", "/v2/models/m/infer", {"error": None}),
+        ("/v1/completions", {"error": {"message": str, "type": str, "param": None, "code": str}}),
+        ("/generate", {"error": str, "error_type": str, "code": str}),
+        ("/v2/models/m/infer", {"error": str}),
     ],
-)  # fmt: skip
+)
 async def test_before_the_head(
-    serve: Serve, upstream: UpstreamMaker, method: str, target: str, expected: dict[str, object]
+    serve: Serve, upstream: UpstreamMaker, target: str, shape: dict[str, Any]
 ) -> None:
     """An upstream that closes without an answer is 502, told as its API tells errors, and the
     client's connection is kept.
@@ -66,20 +55,16 @@ async def test_before_the_head(
 
     client = await (await serve(await upstream(script))).connect()
     for _ in range(2):
-        answer = await client.exchange(method, target, body=b"{}")
+        answer = await client.exchange("POST", target, body=b"{}")
         assert (answer.status, answer["x-remora-error"]) == (502, "upstream_closed")
         assert answer["content-type"] == "application/json"
         told = json.loads(answer.body)
-
-        def blank(value: object) -> object:
-            if isinstance(value, dict):
-                return {
-                    k: blank(v) if isinstance(v, dict) else None if k in ("message", "error") else v
-                    for k, v in value.items()
-                }
-            return value
-
-        assert {k: v for k, v in blank(told).items() if k in expected} == expected  # type: ignore[attr-defined]
+        assert "closed the connection" in str(told["error"])
+        for key, kind in shape.items():
+            if isinstance(kind, dict):
+                assert told[key].keys() == kind.keys()
+            else:
+                assert isinstance(told[key], kind)
 
 
 @pytest.mark.parametrize("reset", [False, True], ids=["closes", "resets"])

@@ -1,4 +1,4 @@
-"""Both ends of the road as raw bytes: a client, and an upstream whose answers a test scripts."""
+"""HTTP as raw bytes: what a test sends and reads, and a client that does both."""
 
 from __future__ import annotations
 
@@ -54,6 +54,18 @@ CHUNKED_HEAD = head("HTTP/1.1 200 OK", "Transfer-Encoding: chunked")
 SSE_HEAD = head("HTTP/1.1 200 OK", "Content-Type: text/event-stream", "Transfer-Encoding: chunked")
 
 
+def small_buffers() -> socket.socket:
+    """A listener for remora whose connections have small kernel buffers: what a client does not
+    take soon stays in remora.
+    """
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    sock.bind(("127.0.0.1", 0))
+    sock.listen()
+    sock.setblocking(False)
+    return sock
+
+
 class Message:
     """A head that came, and its body once it was read."""
 
@@ -96,6 +108,13 @@ class End:
         self.writer = writer
         self.trailers: Headers = []
 
+    def hold(self) -> None:
+        """Reads nothing more from the socket."""
+        self.writer.transport.pause_reading()  # type: ignore[attr-defined]
+
+    def go_on(self) -> None:
+        self.writer.transport.resume_reading()  # type: ignore[attr-defined]
+
     def send(self, data: bytes) -> None:
         self.writer.write(data)
 
@@ -109,9 +128,9 @@ class End:
         with _gone():
             return await soon(self.reader.read(1 << 20))
 
-    async def exactly(self, size: int) -> bytes:
+    async def exactly(self, size: int, seconds: float = PATIENCE) -> bytes:
         with _gone():
-            return await soon(self.reader.readexactly(size))
+            return await soon(self.reader.readexactly(size), seconds)
 
     async def line(self) -> bytes:
         with _gone():
@@ -169,6 +188,17 @@ class Client(End):
     """A client that writes what it is told, and reads answers one by one."""
 
     @classmethod
+    async def stalled(cls, address: tuple[str, int], buffer: int = 4096) -> Self:
+        """A client that reads nothing until its transport is told to, its own buffer small."""
+        sock = socket.socket()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+        sock.setblocking(False)
+        await soon(asyncio.get_running_loop().sock_connect(sock, address))
+        client = cls(*await asyncio.open_connection(sock=sock, limit=1 << 14))
+        client.hold()
+        return client
+
+    @classmethod
     async def connect(
         cls, address: tuple[str, int] | str, context: ssl.SSLContext | None = None
     ) -> Self:
@@ -215,105 +245,6 @@ class Client(End):
         """A request and its answer."""
         self.ask(method, target, *fields, body=body, version=version)
         return await self.answer(method)
-
-
-class Peer(End):
-    """The upstream's end of a connection that remora opened."""
-
-    number = 0
-    """Of the upstream's connections, from 0."""
-
-    async def request(self) -> Message:
-        """The next request, with its body. Raises Gone when remora closes instead."""
-        message = await self.head()
-        if message.chunked:
-            message.body = await self.chunks()
-            message.trailers = self.trailers
-        elif (length := message["content-length"]) is not None:
-            message.body = await self.exactly(int(length))
-        return message
-
-
-Script = Callable[[Peer], Awaitable[None]]
-
-
-class Upstream:
-    """An upstream that runs `script` for each connection, and closes it when the script returns.
-
-    A script that meets Gone has seen remora leave, and that is no failure; any other exception
-    fails the test when the upstream is stopped.
-    """
-
-    def __init__(self, script: Script) -> None:
-        self.script = script
-        self.peers: list[Peer] = []
-        self.url = ""
-        self.address: tuple[str, int] = ("", 0)
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._failures: list[BaseException] = []
-        self._server: asyncio.Server | None = None
-
-    @property
-    def made(self) -> int:
-        """Connections that were ever accepted."""
-        return len(self.peers)
-
-    @property
-    def open(self) -> int:
-        return len(self._tasks)
-
-    async def start(self, path: str | None = None, context: ssl.SSLContext | None = None) -> None:
-        if path is not None:
-            self._server = await asyncio.start_unix_server(self._accepted, path, ssl=context)
-            self.url = f"unix:{path}"
-            return
-        self._server = await asyncio.start_server(
-            self._accepted, "127.0.0.1", 0, ssl=context, backlog=1024
-        )
-        self.address = self._server.sockets[0].getsockname()[:2]
-        scheme = "http" if context is None else "https"
-        self.url = f"{scheme}://127.0.0.1:{self.address[1]}"
-
-    async def stop(self) -> None:
-        """Closes everything. Raises what a script failed with."""
-        assert self._server is not None
-        self._server.close()
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        for peer in self.peers:
-            peer.abort()
-        if self._failures:
-            raise self._failures[0]
-
-    def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        peer = Peer(reader, writer)
-        peer.number = len(self.peers)
-        self.peers.append(peer)
-        task = asyncio.get_running_loop().create_task(self._play(peer))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _play(self, peer: Peer) -> None:
-        try:
-            await self.script(peer)
-        except Gone:
-            pass
-        except Exception as error:
-            self._failures.append(error)
-        finally:
-            peer.close()
-
-
-def answering(*answers: bytes) -> Script:
-    """A script that gives these answers, the last one again and again, on every connection."""
-
-    async def script(peer: Peer) -> None:
-        for turn in range(1_000_000):
-            await peer.request()
-            peer.send(answers[min(turn, len(answers) - 1)])
-
-    return script
 
 
 @contextlib.contextmanager
