@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -168,7 +169,7 @@ class ModelRules:
             route=self._route.name,
             model=plan.model,
             tokens=tokens,
-            pieces=recording.pieces if streamed else (),
+            pieces=_event_sizes(body) if streamed else (),
         )
 
     def _events(self, request: Request, body: bytes) -> list[bytes] | None:
@@ -210,6 +211,17 @@ def _varies(request: Request, response: Response) -> Headers | None:
         more = selecting_fields([(b"vary", b"accept-encoding")], request.headers) or []
         vary = sorted({*vary, *more})
     return vary
+
+
+_EVENT_END = re.compile(rb"\r\n\r\n|\n\n|\r\r")
+
+
+def _event_sizes(body: bytes) -> tuple[int, ...]:
+    """Bytes of each event with the blank line behind it: what a paced replay sends as one."""
+    ends = [match.end() for match in _EVENT_END.finditer(body)]
+    if not ends or ends[-1] != len(body):
+        ends.append(len(body))
+    return tuple(end - start for start, end in zip([0, *ends], ends, strict=False))
 
 
 def _tokens(request: Request, response: Response, body: bytes) -> int:

@@ -15,8 +15,8 @@ class Entry:
     section 4.2.3). lifetime: seconds of freshness, counted from age 0. keep: seconds from
     stored_at during which it is of any use: fresh, stale within a window, or to revalidate.
     vary: the request fields (lower-case name, value) that its answer depends on. cost: seconds
-    that the upstream took; tokens: what it counted. pieces: sizes of the chunks it came in, for a
-    stream that is played back; () for a plain body.
+    that the upstream took; tokens: what it counted. pieces: sizes of a stream's events, for
+    playing it back; () for a plain body.
     """
 
     status: int

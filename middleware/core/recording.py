@@ -82,10 +82,6 @@ class Recording:
         """All of it. Only when it is done and kept."""
         return b"".join(self._chunks)
 
-    @property
-    def pieces(self) -> tuple[int, ...]:
-        return tuple(map(len, self._chunks))
-
     def chunk(self, index: int) -> bytes | None:
         """The chunk at `index`, counted from the beginning; None where it has not come yet."""
         at = index - self._dropped

@@ -1,4 +1,4 @@
-"""A stream from a stored answer, an answer from a stored stream, and how streams are played back."""
+"""A stream from a stored answer, an answer from a stored stream, and how streams replay."""
 
 from __future__ import annotations
 
