@@ -7,7 +7,7 @@ import re
 from collections import OrderedDict
 from dataclasses import dataclass
 from functools import partial
-from time import monotonic
+from time import monotonic, time
 from typing import Annotated, ClassVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -17,11 +17,10 @@ from proxy.errors import ProxyError
 from proxy.exchange import Outcome, Request, Response, Stream
 from proxy.units import PositiveDuration, PositiveSize, unit
 
-from .core.http.fields import values
 from .core.key import digest, tenants
 from .core.lru import LRU
 from .core.recording import TooSlow
-from .core.repeat import Asked, Repeat, is_prefetch
+from .core.repeat import Asked, Repeat, cache_status, is_prefetch, life
 from .core.successors import Successors
 
 BURST = 10.0
@@ -29,7 +28,7 @@ BURST = 10.0
 MAX_SENT = 4096
 """Prefetches whose use is still open; beyond, the oldest counts as wasted."""
 MAX_BACKOFF = 64
-"""How many times `ttl` an answer is left alone at most that the cache turned out not to keep."""
+"""For how many of its lives an answer rests at most that the cache turned out not to keep."""
 
 
 def _field_name(value: str | None) -> str | None:
@@ -90,14 +89,25 @@ class _Bound:
 
 
 @dataclass(slots=True)
+class _Exchange:
+    """One exchange of a client."""
+
+    bound: _Bound
+    asked: Asked
+    response: Response | None = None
+
+
+@dataclass(slots=True)
 class _Known:
     """A request that can be sent again, and where to.
 
-    not_before: when the cache may have lost the answer. backoff: how many `ttl` that takes.
+    life: seconds that the cache keeps its answer. not_before: when that may be over. backoff: how
+    many lives it rests between two prefetches.
     """
 
     repeat: Repeat
     bound: _Bound
+    life: float = 0.0
     not_before: float = 0.0
     backoff: int = 1
 
@@ -155,7 +165,7 @@ class Prefetch:
         async def handle(request: Request) -> Response:
             if request.upgrade is not None or is_prefetch(request.headers):
                 return await next(request)
-            exchange = _Exchange(bound, request)
+            exchange = _Exchange(bound, Asked(request))
             load.foreground += 1
             request.on_end(partial(ended, exchange))
             exchange.response = response = await next(request)
@@ -175,12 +185,17 @@ class Prefetch:
         repeat = exchange.asked.repeat(response, self.config.max_request_bytes)
         if repeat is None:
             return
+        fresh, age = life(repeat, response, self.config.ttl, time())
+        if age >= fresh:
+            return
         tenant = self._tenant(request)
         key = repeat.key(tenant, bound.name)
         known = self._known.get(key) or _Known(repeat, bound)
         self._settle(key, known, response, now)
+        # A hit makes nothing younger: until then the answer is the one that was stored before.
         if now >= known.not_before:
-            known.not_before = now + self.config.ttl * known.backoff
+            known.life = fresh
+            known.not_before = now + (fresh - age) * known.backoff
             self._known.put(key, known)
         self._successors.seen(tenant, self._session_of(request), key, now)
         for successor, _ in self._successors.likely(tenant, key, self.config.probability):
@@ -209,7 +224,7 @@ class Prefetch:
         if now < sent.until and sent.arrived:
             # The cache did not keep it; it would not the next time either.
             known.backoff = min(MAX_BACKOFF, known.backoff * 2)
-            known.not_before = now + self.config.ttl * known.backoff
+            known.not_before = now + known.life * known.backoff
 
     def _give_up(self, now: float) -> None:
         """Counts what nobody came for; a few at a time, for many may be due at once."""
@@ -233,8 +248,10 @@ class Prefetch:
             return
         load.tokens -= 1
         load.background += 1
-        known.not_before = now + self.config.ttl * known.backoff
-        self._sent[key] = sent = _Sent(now + self.config.ttl)
+        known.not_before = now + known.life * known.backoff
+        if self._sent.pop(key, None) is not None:
+            self._count_wasted.inc()
+        self._sent[key] = sent = _Sent(now + known.life)
         self._count_sent.inc()
         self._env.spawn(self._fetch(key, sent, known, known.repeat.by(client, now)), "prefetch")
 
@@ -263,21 +280,10 @@ class Prefetch:
                 self._count_failed.inc()
 
 
-class _Exchange:
-    """One exchange of a client."""
-
-    __slots__ = ("asked", "bound", "response")
-
-    def __init__(self, bound: _Bound, request: Request) -> None:
-        self.bound = bound
-        self.asked = Asked(request)
-        self.response: Response | None = None
-
-
 def _from_cache(response: Response) -> bool:
-    """By what the cache says (RFC 9211); where it says nothing, it is believed."""
-    told = [value for value in values(response.headers, b"cache-status") if b"remora;" in value]
-    return not told or b"; hit" in told[-1] or b"; collapsed" in told[-1]
+    """Whether an answer was there or under way; where the cache says nothing, it is believed."""
+    said = cache_status(response)
+    return not said or b"; hit" in said or b"; collapsed" in said
 
 
 async def _drain(response: Response) -> int:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from .exchange import Request, Response
 
@@ -75,6 +75,34 @@ class Store(Protocol):
         ...
 
 
+class ControlRefused(ValueError):
+    """What the admin port was asked for cannot be done; the message says what to ask instead."""
+
+
+class Control(Protocol):
+    """What a layer offers on the admin port: `GET /NAME` and `POST /NAME/ACTION?KEY=VALUE`.
+
+    Every worker and every layer of the name is asked, and what they say is added up: numbers are
+    summed, lists joined, objects merged; text is the first one's, and true is what all say.
+    """
+
+    def show(self) -> dict[str, Any]:
+        """Its state, as JSON has it."""
+        ...
+
+    def told(self, total: dict[str, Any]) -> dict[str, Any]:
+        """The answer, from the sum of every `show`: ratios, and the first few of a long list."""
+        ...
+
+    async def act(self, action: str, query: Mapping[str, str]) -> dict[str, Any]:
+        """What was done. Raises ControlRefused."""
+        ...
+
+
+Numbers = Callable[[], Iterable[tuple[Sequence[str], float]]]
+"""Label values and a number each, read when somebody asks: counting costs an addition."""
+
+
 class Env(Protocol):
     """What a layer may use of the house."""
 
@@ -86,8 +114,30 @@ class Env(Protocol):
         """Run work that outlives its client. Counted, drained at stop; the only `create_task`."""
         ...
 
+    def background(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
+        """Run work that nobody waits for, a drain neither; cancelled at stop."""
+        ...
+
     def counter(self, name: str, documentation: str, labels: Sequence[str] = ()) -> Any:
         """A prometheus counter `remora_NAME_total`, made once however many routes ask."""
+        ...
+
+    def numbers(
+        self,
+        kind: Literal["counter", "gauge"],
+        name: str,
+        documentation: str,
+        labels: Sequence[str],
+        read: Numbers,
+    ) -> None:
+        """Numbers that a layer keeps itself, as `remora_NAME` (a counter's ends in `_total`).
+
+        Several layers may offer one name, with the same labels: they are added up.
+        """
+        ...
+
+    def control(self, name: str, control: Control) -> None:
+        """Offer `control` on the admin port under `name`."""
         ...
 
     def store(self, name: str) -> Store | None:

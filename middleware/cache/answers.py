@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from hashlib import blake2b
 
-from proxy.exchange import Headers, Request, Response
+from proxy.exchange import Headers, Request, Response, Stream, header
 
 from ..core.entry import Entry
+from ..core.http.fields import members
+from ..core.http.freshness import current_age
+from ..core.http.validators import not_modified_headers
 from .replay import Replay
 
 NAME = b"remora"
@@ -27,31 +31,43 @@ class Answers:
         self._paced = paced
 
     def of(self, request: Request, entry: Entry, now: float, status: bytes = b"hit") -> Response:
-        """The whole entry, or 304 where the client has it already.
+        """The whole entry, or 304 where the client has it already (`if-none-match`)."""
+        response = self.whole(entry, now, status)
+        if _matches(request.headers, response.headers):
+            if isinstance(response.body, Stream):
+                response.body.abort()
+            return Response(304, not_modified_headers(response.headers))
+        return response
 
-        status: the `cache-status` parameters (RFC 9211), to which a hit's ttl is added.
-        """
-        age = int(max(0.0, now - entry.stored_at + entry.age))
-        headers = list(entry.headers)
-        tag = _field(headers, b"etag")
+    def whole(self, entry: Entry, now: float, status: bytes = b"hit") -> Response:
+        """status: the `cache-status` parameters (RFC 9211), to which the ttl is added."""
+        age = current_age(entry.age, entry.stored_at, now)
+        # Worked out at the first hit: bench `cache` pays for it.
+        shown, counted = entry.shown or self._show(entry)
+        headers = [*shown]
         if self._told:
-            if tag is None:
-                tag = etag_of(entry.body)
-                headers.append((b"etag", tag))
             headers.append((b"age", b"%d" % age))
-            ttl = int(entry.lifetime - (now - entry.stored_at))
+            ttl = math.floor(entry.lifetime - age)
             headers.append((b"cache-status", b"%b; %b; ttl=%d" % (NAME, status, ttl)))
-        wanted = request.header(b"if-none-match")
-        if wanted is not None and tag is not None and _matches(wanted, tag):
-            return Response(304, _of_304(headers))
         response = Response(entry.status, headers, entry.body, entry.reason)
-        response.trailers = list(entry.trailers)
-        response.declared = response.body if _field(headers, b"content-length") else None
+        if entry.trailers:
+            response.trailers = list(entry.trailers)
+        if counted:
+            response.declared = entry.body
         if entry.pieces:
             response.chunked = True
             if self._paced:
                 response.body = Replay(entry.body, entry.pieces, entry.cost).stream
         return response
+
+    def _show(self, entry: Entry) -> tuple[Headers, bool]:
+        """The fields of every answer made of it, and whether they count its bytes."""
+        headers = list(entry.headers)
+        if self._told and header(headers, b"etag") is None:
+            headers.append((b"etag", etag_of(entry.body)))
+        shown = headers, header(headers, b"content-length") is not None
+        object.__setattr__(entry, "shown", shown)
+        return shown
 
     def tell(self, response: Response, status: bytes) -> Response:
         """Adds what the cache did to an answer that did not come from it."""
@@ -60,24 +76,15 @@ class Answers:
         return response
 
 
-def _field(headers: Headers, name: bytes) -> bytes | None:
-    for key, value in headers:
-        if key.lower() == name:
-            return value
-    return None
-
-
-def _matches(wanted: bytes, tag: bytes) -> bool:
+def _matches(headers: Headers, answer: Headers) -> bool:
     """If-None-Match, by weak comparison (RFC 9110 section 13.1.2)."""
+    if header(headers, b"if-none-match") is None:
+        return False
+    tag = header(answer, b"etag")
+    if tag is None:
+        return False
     mine = tag.removeprefix(b"W/")
     return any(
         one == b"*" or one.removeprefix(b"W/") == mine
-        for one in (part.strip(b" \t") for part in wanted.split(b","))
+        for one in members(headers, b"if-none-match", escapes=False)
     )
-
-
-_NOT_IN_304 = frozenset((b"content-length", b"content-type", b"content-encoding"))
-
-
-def _of_304(headers: Headers) -> Headers:
-    return [pair for pair in headers if pair[0].lower() not in _NOT_IN_304]

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    model_validator,
+)
 
 from proxy.units import Duration, PositiveDuration, PositiveSize, Secret, unit
 
 from ..core.key import pointer
+from .purges import MAX_LABEL, MAX_TAGS
+from .warm import Warm
 
 
 def _field_name(value: str) -> str:
@@ -23,7 +33,23 @@ def _pointer(value: str) -> str:
     return value
 
 
+def _off(value: object) -> object:
+    return "off" if value is False else value  # YAML 1.1 reads off as false
+
+
+def _tag(value: str) -> str:
+    if not 0 < len(value) <= MAX_LABEL - len("tag:"):
+        raise ValueError(f"a tag has 1 to {MAX_LABEL - len('tag:')} characters")
+    return value
+
+
 Store = Literal["memory", "redis"]
+Coalesce = Annotated[
+    Literal["local", "cluster", "off"],
+    BeforeValidator(_off),
+    WithJsonSchema({"enum": ["local", "cluster", "off", False]}),
+]
+Tag = Annotated[str, AfterValidator(_tag)]
 FieldName = Annotated[str, AfterValidator(_field_name)]
 Pointer = Annotated[str, AfterValidator(_pointer)]
 
@@ -68,7 +94,11 @@ class CacheConfig(BaseModel):
     )
     grace: Duration = unit("0s", "How long a stale answer is served while it is refreshed.")
     stale_if_error: Duration = unit("0s", "How long a stale answer is served for a failed call.")
-    coalesce: bool = Field(True, description="Let requests for the same thing share one call.")
+    coalesce: Coalesce = Field(
+        "local",
+        description="Let requests for the same thing share one call: in a worker, or with "
+        "`cluster` among all that share the store `redis`.",
+    )
     convert: bool = Field(
         False,
         description="Answer a streaming client from a stored JSON answer, and the other way.",
@@ -91,3 +121,20 @@ class CacheConfig(BaseModel):
     headers: bool = Field(
         True, description="Add `cache-status`, `age` and `etag` to answers (RFC 9211, RFC 9110)."
     )
+    tags: Annotated[list[Tag], Field(max_length=MAX_TAGS)] = Field(
+        default_factory=list,
+        description="Tags of every answer, to purge by; with `honor_upstream` an answer's own "
+        "`Cache-Tag` and `Surrogate-Key` are added.",
+        json_schema_extra={"default": []},
+    )
+    warm: Warm | None = Field(
+        None,
+        description="Requests to send at start: a list, or `file:` and the path of a JSON Lines "
+        "file. Clients are served meanwhile.",
+    )
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.coalesce == "cluster" and "redis" not in self.stores:
+            raise ValueError("`coalesce: cluster` needs a shared store: `stores: [memory, redis]`")
+        return self

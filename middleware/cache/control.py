@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from proxy.exchange import Headers
+
+from ..core.http.cache_control import Directives, parse
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,25 +32,36 @@ _SWITCHES = {
 }
 
 
-def wishes(headers: Headers) -> Wishes | None:
+def wishes(headers: Iterable[tuple[bytes, bytes]]) -> Wishes | None:
     """None: the client wants the cache left out."""
-    control: list[bytes] = []
+    controlled = pragma = False
     switch: bytes | None = None
-    pragma = False
     for name, value in headers:
         low = name.lower()
         if low == b"cache-control":
-            control.append(value)
+            controlled = True
         elif low == SWITCH:
             switch = value.strip().lower()
         elif low == b"pragma":
             pragma = b"no-cache" in value.lower()
-    if not control and switch is None and not pragma:
+    if not controlled and switch is None and not pragma:
         return NONE
     if switch == b"off":
         return None
     read, write = _SWITCHES.get(switch or b"on", (True, True))
-    return _directives(control, read=read and not (pragma and not control), write=write)
+    if not controlled:
+        # Pragma counts only where there is no Cache-Control (RFC 9111 section 5.4).
+        return Wishes(read and not pragma, write)
+    rules = parse(list(headers))
+    stored = b"no-store" not in rules
+    return Wishes(
+        read and stored and b"no-cache" not in rules,
+        write and stored,
+        b"only-if-cached" in rules,
+        _seconds(rules, b"max-age"),
+        _seconds(rules, b"min-fresh") or 0.0,
+        _stale(rules),
+    )
 
 
 def without_switch(headers: Headers) -> Headers:
@@ -58,29 +72,11 @@ def without_switch(headers: Headers) -> Headers:
     return headers
 
 
-def _directives(control: list[bytes], *, read: bool, write: bool) -> Wishes:
-    only = False
-    max_age: float | None = None
-    min_fresh = 0.0
-    max_stale: float | None = None
-    for directive in b",".join(control).lower().split(b","):
-        name, _, argument = directive.strip(b" \t").partition(b"=")
-        seconds = _seconds(argument)
-        if name == b"no-store":
-            read = write = False
-        elif name == b"no-cache":
-            read = False
-        elif name == b"only-if-cached":
-            only = True
-        elif name == b"max-age" and seconds is not None:
-            max_age = seconds
-        elif name == b"min-fresh" and seconds is not None:
-            min_fresh = seconds
-        elif name == b"max-stale":
-            max_stale = seconds if argument else float("inf")
-    return Wishes(read, write, only, max_age, min_fresh, max_stale)
+def _seconds(rules: Directives, name: bytes) -> float | None:
+    return float(rules.seconds(name)) if name in rules else None
 
 
-def _seconds(argument: bytes) -> float | None:
-    text = argument.strip(b'"')
-    return float(min(int(text[:11]), 2**31)) if text.isdigit() else None
+def _stale(rules: Directives) -> float | None:
+    if b"max-stale" in rules and rules.argument(b"max-stale") is None:
+        return float("inf")
+    return _seconds(rules, b"max-stale")

@@ -10,16 +10,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from time import monotonic
+from types import TracebackType
 
 from proxy.chain import BodyFilter, Env, Handler
 from proxy.errors import ProxyError
 from proxy.exchange import Headers, Request, Response, Stream
 
+from ..core.entry import Entry
 from ..core.recording import Recording
 
 
 class Flight:
-    """One upstream call and its readers. `landed` is called once, when it has ended."""
+    """One upstream call and its readers. `landed` is called once, when it has ended.
+
+    storable: whether an answer with this head is worth keeping whole; by default any is.
+    """
 
     def __init__(
         self,
@@ -28,24 +33,36 @@ class Flight:
         next: Handler,
         max_bytes: int,
         landed: Callable[[Flight], None],
+        storable: Callable[[Response], bool] | None = None,
     ) -> None:
         self.request = request
         self.response: Response | None = None
         self.error: Exception | None = None
+        self._where: TracebackType | None = None
         self.began = monotonic()
         self.took = 0.0
         self.head_took = 0.0
+        self.entry: Entry | None = None
+        """Set where another replica's call brought the answer, and this one asked nobody."""
         self.recording = Recording(max_bytes, self._deserted)
+        self.outdated = False
+        """What it brings may no longer be stored."""
         self._next = next
         self._landed = landed
-        self._waiting: list[asyncio.Future[None]] = []
+        self._storable = storable
+        self._whole: bytes | None = None
+        self._waiting: list[asyncio.Future[Response]] = []
+        self._ended = False
         self._body_ended: asyncio.Future[None] | None = None
         self._task = env.spawn(self._fly(), "cache flight")
+        self._task.add_done_callback(self._never_flew)
 
     @property
     def open(self) -> bool:
         """A further client can still have the whole answer."""
-        return self.error is None and (self.response is None or self.recording.kept)
+        if self.error is not None or self._task.cancelling():
+            return False
+        return self._whole is not None or self.recording.kept
 
     @property
     def complete(self) -> bool:
@@ -54,35 +71,43 @@ class Flight:
 
     async def join(self) -> Response:
         """The answer, from its beginning. Raises what the call failed with."""
-        if self.response is None and self.error is None:
-            arrived = asyncio.get_running_loop().create_future()
-            self._waiting.append(arrived)
-            try:
-                await arrived
-            except asyncio.CancelledError:
-                self._waiting.remove(arrived)
-                if not self.recording.readers:
-                    self._deserted()
-                raise
-            self._waiting.remove(arrived)
         if self.error is not None:
-            raise self.error
-        return self._copy()
+            raise self._failure()
+        if self.response is not None:
+            return self._copy()
+        arrived: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
+        self._waiting.append(arrived)
+        try:
+            return await arrived
+        except asyncio.CancelledError:
+            if arrived in self._waiting:
+                self._waiting.remove(arrived)
+                if not self._waiting:
+                    self._deserted()
+            elif arrived.done() and not arrived.cancelled() and arrived.exception() is None:
+                body = arrived.result().body
+                if isinstance(body, Stream):
+                    body.abort()
+            raise
 
     def _copy(self) -> Response:
         response = self.response
         assert response is not None
-        recording = self.recording
         copy = Response(response.status, list(response.headers), b"", response.reason)
         copy.chunked = response.chunked
-        if self.complete:
-            copy.body = recording.body()
-            copy.trailers = recording.trailers
+        if self._whole is not None:
+            copy.body = self._whole
+            copy.trailers = self.recording.trailers
         else:
-            copy.body = recording.read()
-        if response.declared is not None and not response.filters:
+            copy.body = self.recording.read()
+        if response.declared is not None:
             copy.declared = copy.body
         return copy
+
+    def _failure(self) -> Exception:
+        # Each raise of one exception lengthens its traceback: with many followers, without end.
+        assert self.error is not None
+        return self.error.with_traceback(self._where)
 
     async def _fly(self) -> None:
         request = self.request
@@ -106,12 +131,21 @@ class Flight:
             self.took = monotonic() - self.began
             outcome.last_byte = monotonic()
             request.finish()
-            self._landed(self)
+            self._end()
 
     async def _take(self, response: Response) -> None:
         recording = self.recording
         body = response.body
         filters = response.filters
+        if self._storable is not None and not self._storable(response):
+            recording.forget()
+        if filters:
+            # The length that came is that of another body.
+            response.chunked = response.chunked or response.declared is not None
+            response.declared = None
+            response.headers = [
+                pair for pair in response.headers if pair[0].lower() != b"content-length"
+            ]
         if isinstance(body, Stream):
             self._body_ended = asyncio.get_running_loop().create_future()
             self._arrived(response)
@@ -125,30 +159,48 @@ class Flight:
         else:
             for one in filters:
                 body = (one.feed(body) if body else b"") + one.end()
-            if body:
-                recording.write(body)
-            recording.end(response.trailers)
+            self._whole = body
+            recording.trailers = response.trailers
+            if recording.kept and len(body) <= recording.max_bytes:
+                if body:
+                    recording.write(body)
+                recording.end(response.trailers)
             self._arrived(response)
 
     def _arrived(self, response: Response) -> None:
+        """Each client that waits gets its copy now: what comes next must not be lost to it."""
         self.response = response
-        # Readers first: a Recording that nobody reads yet is not deserted.
-        for future in self._waiting:
+        waiting, self._waiting = self._waiting, []
+        for future in waiting:
             if not future.done():
-                future.set_result(None)
+                future.set_result(self._copy())
 
     def _fail(self, error: Exception) -> None:
         if self.response is None:
             self.error = error
-            for future in self._waiting:
+            self._where = error.__traceback__
+            waiting, self._waiting = self._waiting, []
+            for future in waiting:
                 if not future.done():
-                    future.set_result(None)
-        elif not self.recording.done:
+                    future.set_exception(self._failure())
+        elif not self.recording.done and self._whole is None:
             self.recording.fail(error)
 
     def _deserted(self) -> None:
         if not self._waiting and not self._task.done():
             self._task.cancel()
+
+    def _end(self) -> None:
+        if not self._ended:
+            self._ended = True
+            self._landed(self)
+
+    def _never_flew(self, task: asyncio.Task[None]) -> None:
+        """A task cancelled before its first step runs none of its own clauses."""
+        if not self._ended:
+            self._fail(ConnectionAbortedError("the shared call was cancelled"))
+            self.request.finish()
+            self._end()
 
 
 class _Through:

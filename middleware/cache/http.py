@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from proxy.chain import Handler, RouteInfo
-from proxy.errors import UpstreamError
+from proxy.errors import ProxyError, UpstreamError
 from proxy.exchange import Headers, Request, Response, Stream
 
 from ..core.entry import Entry
@@ -19,6 +19,8 @@ from ..core.key import digest, tenants
 from .config import CacheConfig
 from .control import SWITCH, wishes, without_switch
 from .flight import Flight
+from .purges import tags_of
+from .stats import Tally
 
 if TYPE_CHECKING:
     from .layer import Cache
@@ -42,6 +44,7 @@ class HttpCaching:
         self._config = config
         self._route = route
         self._next = next
+        self._tally = cache.stats.route(route.name)
         self._shared = reuse.Options(grace=config.grace, stale_if_error=config.stale_if_error)
         self._private = replace(self._shared, shared=False)
         secret = config.secret.get_secret_value().encode() if config.secret else None
@@ -51,32 +54,43 @@ class HttpCaching:
 
     async def handle(self, request: Request) -> Response:
         if request.header(SWITCH) is not None and self._left_out(request):
+            self._tally.bypassed += 1
             return await self._next(request)
         if request.method not in (b"GET", b"HEAD"):
             return await self._unsafe(request)
+        if request.body != b"" or request.upgrade is not None:
+            return await self._next(request)  # means what its server says, and nobody else
         cache = self._cache
+        tally = self._tally
         key = self._key(request, request.target)
         entry = await self._find(key, request)
         if entry is None:
             if reuse.only_if_cached(request.headers, self._options(request)):
+                tally.misses += 1
                 return cache.not_stored(request)
-            return await self._fetch(key, request, b"fwd=uri-miss")
+            return await self._fetch(key, request, b"fwd=uri-miss", tally)
         now = cache.now()
         age = freshness.current_age(entry.age, entry.stored_at, now)
         decision = reuse.decide(
             request.headers, entry.headers, age, entry.lifetime, self._options(request)
         )
         if decision in (Decision.FRESH, Decision.STALE):
+            tally.hits += 1
+            cache.stats.used(key, entry)
             return self._serve(request, entry, b"hit")
         if decision is Decision.STALE_WHILE_REVALIDATE:
-            if key not in cache.flights:
+            if _validating(key, entry) not in cache.flights:
                 cache.env.spawn(self._refresh(key, request, entry), "cache refresh")
+            tally.stale += 1
+            cache.stats.used(key, entry)
             return self._serve(request, entry, b"hit")
         if decision is Decision.REFUSE:
+            tally.misses += 1
             return cache.not_stored(request)
         if decision is Decision.PASS:
+            tally.bypassed += 1
             return cache.answers.tell(await self._next(request), b"fwd=request")
-        return await self._revalidate(key, request, entry)
+        return await self._revalidate(key, request, entry, tally)
 
     def _options(self, request: Request) -> reuse.Options:
         """What is kept under a tenant's key serves that tenant alone, like a private cache."""
@@ -94,7 +108,8 @@ class HttpCaching:
 
     def _key(self, request: Request, target: bytes) -> bytes:
         host = request.header(b"host") or b""
-        return digest((b"GET", host.lower(), target, self._tenant(request.headers)))
+        upstream = self._route.upstream.encode()
+        return digest((b"GET", upstream, host.lower(), target, self._tenant(request.headers)))
 
     async def _find(self, key: bytes, request: Request) -> Entry | None:
         """The stored answer that this request selects (RFC 9111 section 4.1)."""
@@ -129,7 +144,7 @@ class HttpCaching:
     def _serve(self, request: Request, entry: Entry, status: bytes) -> Response:
         cache = self._cache
         now = cache.now()
-        response = cache.answers.of(request, entry, now, status)
+        response = cache.answers.whole(entry, now, status)
         if validators.not_modified(
             request.method, request.headers, response.headers, entry.status, now
         ):
@@ -152,48 +167,57 @@ class HttpCaching:
 
     # -- asking the upstream
 
-    async def _fetch(self, key: bytes, request: Request, why: bytes) -> Response:
+    async def _fetch(self, key: bytes, request: Request, why: bytes, tally: Tally) -> Response:
         """Nothing that is stored will do."""
         cache = self._cache
         if request.method == b"HEAD" or ranges.is_range(request.headers):
+            tally.misses += 1
             return cache.answers.tell(await self._next(request), why)
-        flight = cache.flights.get(key) if self._config.coalesce else None
+        flight = cache.flights.get(key) if self._config.coalesce != "off" else None
         if flight is not None and flight.open:
             response = await flight.join()
             if self._may_share(flight, request):
+                tally.collapsed += 1
                 return cache.answers.tell(response, why + b"; collapsed")
             if isinstance(response.body, Stream):
                 response.body.abort()
+            tally.misses += 1
             return cache.answers.tell(await self._next(request), why)
-        flight = self._take_off(key, request, request.fork())
+        tally.misses += 1
+        flight = self._take_off(key, key, request, _twin(request))
         return cache.answers.tell(await flight.join(), why)
 
     def _may_share(self, flight: Flight, request: Request) -> bool:
         """Whether an answer to another's request may serve this one, too."""
         response = flight.response
-        if response is None or not storing.storable(
-            b"GET", flight.request.headers, response.status, response.headers,
-            self._options(request).shared,
-        ):  # fmt: skip
+        if response is None or not self._storable(flight.request.headers, request, response):
             return False
         selecting = vary.selecting_fields(response.headers, flight.request.headers)
         return selecting is not None and vary.matches(selecting, request.headers)
 
-    def _take_off(self, key: bytes, request: Request, fork: Request) -> Flight:
+    def _storable(self, asked: Headers, request: Request, response: Response) -> bool:
+        shared = self._options(request).shared
+        return storing.storable(b"GET", asked, response.status, response.headers, shared)
+
+    def _take_off(self, key: bytes, place: bytes, request: Request, fork: Request) -> Flight:
+        """key: where the answer is to lie. place: under which other requests find the flight."""
         cache = self._cache
         asked = list(request.headers)
         began = cache.now()
 
         def landed(flight: Flight) -> None:
-            if cache.flights.get(key) is flight:
-                del cache.flights[key]
-            if flight.complete:
+            if cache.flights.get(place) is flight:
+                del cache.flights[place]
+            if flight.complete and not flight.outdated:
                 entry = self._entry(asked, flight, began, self._options(request))
                 if entry is not None:
                     cache.env.spawn(self._put(key, entry), "cache store")
 
-        flight = Flight(cache.env, fork, self._next, self._config.max_entry_bytes, landed)
-        cache.flights.setdefault(key, flight)
+        flight = Flight(
+            cache.env, fork, self._next, self._config.max_entry_bytes, landed,
+            lambda response: self._storable(asked, request, response),
+        )  # fmt: skip
+        cache.flights.setdefault(place, flight)
         return flight
 
     def _entry(
@@ -223,34 +247,47 @@ class HttpCaching:
             trailers=flight.recording.trailers,
             vary=selecting,
             route=self._route.name,
+            tags=tags_of(self._config.tags, response.headers),
             cost=flight.took,
         )
 
-    async def _revalidate(self, key: bytes, request: Request, entry: Entry) -> Response:
+    async def _revalidate(
+        self, key: bytes, request: Request, entry: Entry, tally: Tally
+    ) -> Response:
         """Asks whether the stored answer still holds (RFC 9111 section 4.3)."""
         cache = self._cache
-        fork = request.fork()
-        fork.method = b"GET"
-        fork.headers = validators.revalidation(request.headers, entry.headers)
         began = cache.now()
+        place = _validating(key, entry)
+        flight = cache.flights.get(place) if self._config.coalesce != "off" else None
+        if flight is None or not flight.open:
+            fork = _twin(request)
+            fork.method = b"GET"
+            fork.headers = validators.revalidation(request.headers, entry.headers)
+            flight = self._take_off(key, place, request, fork)
         try:
-            flight = self._take_off(key, request, fork)
             response = await flight.join()
-        except UpstreamError as error:
-            if self._after_error(request, entry):
+        except ProxyError as error:
+            if error.status >= 500 and self._after_error(request, entry):
+                tally.stale += 1
                 return self._serve(request, entry, b"hit; fwd=stale")
+            tally.misses += 1
+            if not isinstance(error, UpstreamError):
+                raise
             # RFC 9111 section 5.2.2.2: what must be validated and cannot be is 504.
             raise NotValidated("the stored answer is stale, and the upstream failed") from error
         if response.status in reuse.ERRORS and self._after_error(request, entry):
             _drop(response)
+            tally.stale += 1
             return self._serve(request, entry, b"hit; fwd=stale; fwd-status=%d" % response.status)
         if response.status != 304:
+            tally.misses += 1
             if request.method == b"HEAD":
                 _drop(response)
                 return Response(response.status, response.headers, b"", response.reason)
             return self._conditioned(request, response)
         if not validators.confirms(entry.headers, response.headers):
-            return await self._fetch(key, request, b"fwd=stale")
+            return await self._fetch(key, request, b"fwd=stale", tally)
+        tally.misses += 1
         renewed = self._renewed(entry, response, began, self._options(request))
         await self._put(key, renewed)
         return self._serve(request, renewed, b"hit; fwd=stale; fwd-status=304")
@@ -275,12 +312,14 @@ class HttpCaching:
         return replace(
             entry, headers=headers, stored_at=now, age=age, lifetime=lifetime,
             keep=reuse.keep(headers, age, lifetime, options),
+            cost=max(entry.cost, now - began),  # a purge counts from when it was asked
         )  # fmt: skip
 
     async def _refresh(self, key: bytes, request: Request, entry: Entry) -> None:
         """In the background; a failure leaves what is stored as it is."""
         try:
-            response = await self._revalidate(key, request.fork(), entry)
+            # Nobody asked for this: it counts in no route.
+            response = await self._revalidate(key, request.fork(), entry, Tally())
         except UpstreamError:
             return
         _drop(response)
@@ -305,7 +344,10 @@ class HttpCaching:
             request.header(b"host") or b"",
             request.scheme.encode(),
         ):
-            await self._cache.tiers.delete(self._key(request, target))
+            key = self._key(request, target)
+            if (flight := self._cache.flights.pop(key, None)) is not None:
+                flight.outdated = True
+            await self._cache.tiers.delete(key)
         return response
 
 
@@ -314,6 +356,26 @@ def _variant(key: bytes, index: Entry, headers: Headers) -> bytes:
     names = b", ".join(name for name, _ in index.vary)
     selecting = vary.selecting_fields([(b"vary", names)], headers) or []
     return digest((key, index.reason, *(value for _, value in selecting)))
+
+
+def _validating(key: bytes, entry: Entry) -> bytes:
+    """The place of a flight that asks whether this very entry still holds."""
+    asked = [value for _, value in validators.conditional_headers(entry.headers)]
+    return digest((key, b"validating", *asked, b"for", *(value for _, value in entry.vary)))
+
+
+def _twin(request: Request) -> Request:
+    """The request for a flight. Interim answers go to its first client, while that waits."""
+    fork = request.fork()
+    interim = request.interim
+    if interim is not None:
+
+        def passed_on(status: int, reason: bytes, headers: Headers) -> None:
+            if not request.finished:
+                interim(status, reason, headers)
+
+        fork.interim = passed_on
+    return fork
 
 
 def _everyone(headers: Headers) -> bytes:

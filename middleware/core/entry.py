@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from proxy.exchange import Headers
 
@@ -16,7 +17,8 @@ class Entry:
     stored_at during which it is of any use: fresh, stale within a window, or to revalidate.
     vary: the request fields (lower-case name, value) that its answer depends on. cost: seconds
     that the upstream took; tokens: what it counted. pieces: sizes of a stream's events, for
-    playing it back; () for a plain body.
+    playing it back; () for a plain body. shown: a place where whoever serves it keeps what all
+    answers made of it have in common.
     """
 
     status: int
@@ -35,3 +37,4 @@ class Entry:
     cost: float = 0.0
     tokens: int = 0
     pieces: tuple[int, ...] = ()
+    shown: Any = field(default=None, init=False, repr=False, compare=False)

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from proxy.apis import Api
 from proxy.exchange import Headers, Request, Response
 
-from .http.cache_control import parse
+from .http.cache_control import delta_seconds, parse
+from .http.fields import values
+from .http.freshness import lifetime
 from .key import digest
 
 _OWN = frozenset((b"accept", b"content-encoding", b"content-type", b"host"))
@@ -88,8 +90,9 @@ class Asked:
     def repeat(self, response: Response, max_bytes: int) -> Repeat | None:
         """None where nobody may ask again, or the answer cannot be of use to a cache.
 
-        Safe methods, and calls that give the same answer again, with a body of `max_bytes` at
-        most that is in memory: a cache that could keep the answer has read it.
+        Calls that give the same answer again, with a body of `max_bytes` at most that is in
+        memory: a cache that could keep the answer has read it. And GET, where the cache says
+        that it took notice.
         """
         request = self.request
         body = request.body
@@ -109,14 +112,34 @@ class Asked:
         if self._method == b"POST":
             if not request.api.deterministic(request):
                 return None
-        elif self._method not in (b"GET", b"HEAD") or body or _endless(response):
+        elif self._method != b"GET" or body or not _of_a_cached_page(response):
             return None
         return Repeat(
             self._method, self._target, own, body, request.label, request.route_api
         )  # fmt: skip
 
 
-def _endless(response: Response) -> bool:
-    """An event stream that a GET opens goes on until somebody leaves."""
+def _of_a_cached_page(response: Response) -> bool:
+    # An event stream that a GET opens goes on until somebody leaves.
     kind = response.header(b"content-type") or b""
-    return kind.lower().startswith(b"text/event-stream")
+    said = cache_status(response)
+    noticed = said != b"" and b"; fwd=request" not in said
+    return noticed and not kind.lower().startswith(b"text/event-stream")
+
+
+def cache_status(response: Response) -> bytes:
+    """What remora's own cache says of an answer (RFC 9211); empty where it says nothing."""
+    told = values(response.headers, b"cache-status")
+    return told[-1] if told and told[-1].startswith(b"remora;") else b""
+
+
+def life(repeat: Repeat, response: Response, ttl: float, wall: float) -> tuple[float, int]:
+    """(seconds for which the cache keeps such an answer, how many of them have passed).
+
+    ttl: how long it keeps answers to calls. A page is fresh as long as its server says (RFC 9111
+    section 4.2). wall: wall-clock seconds.
+    """
+    if repeat.method == b"POST":
+        return ttl, 0
+    fresh = lifetime(response.status, response.headers, wall)
+    return fresh, delta_seconds(response.header(b"age") or b"") or 0

@@ -51,7 +51,7 @@ class Successors:
     def __init__(
         self,
         gap: float,
-        max_states: int = 65536,
+        max_states: int = 32768,
         max_per_tenant: int = 8192,
         max_successors: int = 8,
         max_sessions: int = 16384,

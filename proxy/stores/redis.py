@@ -180,7 +180,12 @@ class RedisStore:
             tls = {"ssl": True, "ssl_ca_certs": str(config.ca) if config.ca else None}
         if config.cluster:
             # Its retries are how it follows a slot to another node; the guard bounds them, too.
+            # A node that hangs must not use up the time of a trial, which asks several.
             retry = {"retry": Retry(NoBackoff(), 3)}
+            options |= {
+                "socket_timeout": config.timeout,
+                "socket_connect_timeout": config.timeout,
+            }
             self._cluster = RedisCluster(
                 place.host,
                 place.port,

@@ -48,7 +48,7 @@ class Calls(Connection):
         self,
         failed: asyncio.Future[None],
         answered: Callable[[Calls], None],
-        request: bytes = wire.REQUESTS["chat"],
+        request: bytes = wire.request(),
     ) -> None:
         super().__init__(failed)
         self.answered = answered

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import functools
+import itertools
 import json
 import time
 from array import array
@@ -145,7 +146,11 @@ async def pass_through(args: argparse.Namespace, tallies: list[Tally]) -> Result
 
     async def prepare(worker: Worker) -> None:
         port, failed = worker.tally.port, worker.tally.failed
-        make = functools.partial(Calls, failed, worker.answered, worker.tally.request)
+        numbers = itertools.count()
+
+        def make() -> Calls:
+            return Calls(failed, worker.answered, worker.tally.request(next(numbers)))
+
         worker.calls = await connect(port, args.connections, make)
         await worker.slice(args.warmup)
 

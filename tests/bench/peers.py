@@ -110,8 +110,10 @@ def varnish(spot: Spot) -> list[str]:
     text = f"""vcl 4.1;
 backend default {{ .host = "127.0.0.1"; .port = "{spot.upstream}"; }}
 """
-    # -T none: nobody is to control it. -n: where its shared memory lies.
-    words = f"-F -T none -a 127.0.0.1:{spot.port} -s malloc,64m -n {spot.folder}/{spot.port}"
+    # -j none: its other user could not read the bench's folder. -T none: nobody is to control it.
+    words = (
+        f"-j none -F -T none -a 127.0.0.1:{spot.port} -s malloc,64m -n {spot.folder}/{spot.port}"
+    )
     return ["varnishd", *words.split(), "-f", spot.file("varnish.vcl", text)]
 
 

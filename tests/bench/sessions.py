@@ -23,7 +23,8 @@ import uvloop
 
 from proxy.loader import load_text
 from proxy.server import Server
-from tests.road.wire import Client, Peer, Upstream, ok
+from tests.road.scripted import Peer, Upstream
+from tests.road.wire import Client, ok
 
 CACHE = "middleware.cache:Cache"
 PREFETCH = "middleware.prefetch:Prefetch"
@@ -34,7 +35,7 @@ OUTCOMES = ("sent", "useful", "wasted", "failed", "skipped_busy", "skipped_budge
 class Workload:
     """Times in seconds. ends: chance that a session ends behind a question."""
 
-    questions: int = 600
+    questions: int = 250
     links: int = 5
     entry_skew: float = 0.8
     link_skew: float = 2.0
@@ -43,8 +44,8 @@ class Workload:
     think: float = 0.4
     answer: float = 0.05
     slots: int = 8
-    ttl: float = 4.0
-    warmup: float = 10.0
+    ttl: float = 6.0
+    warmup: float = 15.0
     measured: float = 20.0
     seed: int = 7
 
@@ -65,6 +66,17 @@ class Workload:
         while rng.random() >= self.ends:
             page = rng.choices(site[page], cum_weights=_zipf(self.links, self.link_skew))[0]
             yield page
+
+    def interleaved(self, sessions_each: int) -> Iterator[tuple[str, int]]:
+        """(session, question), the users taking turns: the workload without its times."""
+        site = self.site()
+        rngs = [Random(self.seed * 1000 + number) for number in range(self.users)]
+        for turn in range(sessions_each):
+            paths = [list(self.session(rng, site)) for rng in rngs]
+            for step in range(max(map(len, paths))):
+                for number, path in enumerate(paths):
+                    if step < len(path):
+                        yield f"{number}.{turn}", path[step]
 
 
 def _zipf(count: int, skew: float) -> list[float]:
@@ -183,11 +195,10 @@ async def run(workload: Workload, prefetch: Mapping[str, Any] | None) -> Figures
 
 RUNS: dict[str, dict[str, Any] | None] = {
     "cache alone": None,
-    "prefetch, defaults": {},
-    "prefetch, for 8 slots": {"max_load": 6},
-    "prefetch, for 8 slots, budget 1": {"max_load": 6, "budget": 1.0},
-    "the same, probability 0.2": {"max_load": 6, "budget": 1.0, "probability": 0.2},
-}
+    "prefetch, as it comes": {},
+    "for 8 slots": {"max_load": 4, "max_inflight": 4},
+    "for 8 slots, probability 0.15": {"max_load": 4, "max_inflight": 4, "probability": 0.15},
+}  # fmt: skip
 
 
 def row(name: str, figures: Figures) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 REQUEST_BYTES = 385
 ANSWER_BYTES = 437
@@ -44,17 +45,27 @@ def _post(path: bytes, body: bytes) -> bytes:
     ) + body
 
 
-_EMBEDDINGS = _fill('{"model":"tiny","input":"', f'",{EMBEDDINGS_END.decode()}', REQUEST_BYTES)
+def _embeddings(number: int) -> bytes:
+    start = f'{{"model":"tiny","input":"Text {number:03d}. '
+    body = _fill(start, f'",{EMBEDDINGS_END.decode()}', REQUEST_BYTES)
+    return _post(b"/v1/embeddings", body)
 
-REQUESTS = {
-    "chat": request(),
-    "embeddings": _post(b"/v1/embeddings", _EMBEDDINGS),
+
+def _page(number: int) -> bytes:
     # Without credentials: what carries some is for no shared cache (RFC 9111 section 3.5).
-    "page": b"GET /v1/models/tiny HTTP/1.1\r\nHost: model.internal:8000\r\n"
-    b"User-Agent: OpenAI/Python 1.60.0\r\nAccept: application/json\r\n"
-    b"Accept-Encoding: gzip, deflate\r\n\r\n",
+    return (
+        b"GET /v1/models/tiny-%03d HTTP/1.1\r\nHost: model.internal:8000\r\n"
+        b"User-Agent: OpenAI/Python 1.60.0\r\nAccept: application/json\r\n"
+        b"Accept-Encoding: gzip, deflate\r\n\r\n" % number
+    )
+
+
+REQUESTS: dict[str, Callable[[int], bytes]] = {
+    "chat": lambda number: request(),
+    "embeddings": _embeddings,
+    "page": _page,
 }
-"""The whole requests that a load can send again and again, by name."""
+"""What a load can send again and again, by name: a whole request for the number of a connection."""
 
 
 ANSWER_BODY = _fill(

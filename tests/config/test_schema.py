@@ -26,7 +26,11 @@ WRONG = sorted((Path(__file__).parent / "wrong").glob("*.yaml"))
 @pytest.fixture(autouse=True)
 def one_layer(monkeypatch: pytest.MonkeyPatch) -> None:
     """One layer is installed: the fake one, as `cache`."""
-    points = EntryPoints([EntryPoint("cache", "tests.config.layers:Fake", registry.GROUP)])
+    install(monkeypatch, "tests.config.layers:Fake")
+
+
+def install(monkeypatch: pytest.MonkeyPatch, layer: str) -> None:
+    points = EntryPoints([EntryPoint("cache", layer, registry.GROUP)])
     monkeypatch.setattr(registry, "entry_points", lambda **wanted: points.select(**wanted))
 
 
@@ -45,16 +49,17 @@ def test_it_is_a_schema() -> None:
 
 
 @pytest.mark.parametrize("path", CONF, ids=lambda path: path.stem)
-def test_every_file_that_ships_is_good(path: Path) -> None:
+def test_every_file_that_ships_is_good(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The loader and the schema both take it, with nothing in the environment."""
+    install(monkeypatch, "middleware.cache:Cache")
     load(path, {})
     assert complaints(path.read_text()) == []
 
 
 def test_the_files_that_ship() -> None:
-    """One for each kind of server, and the reference."""
+    """One for each kind of server, one for plain HTTP, and the reference."""
     names = {path.stem for path in CONF}
-    assert names >= {"reference", "tgi", "vllm", "tei", "triton", "llamacpp"}
+    assert names >= {"reference", "tgi", "vllm", "tei", "triton", "llamacpp", "http-cache"}
 
 
 GOOD = [

@@ -132,6 +132,23 @@ def test_the_tenant_that_was_away_longest_makes_room() -> None:
     assert successors.likely(b"scanner", b"a49", 0.1)
 
 
+def test_what_was_used_longest_ago_makes_room() -> None:
+    """Of a tenant's states, and of the tenants: not the one that was first, but first left."""
+    successors = Successors(GAP, max_states=100, max_per_tenant=3)
+    for path in ("ab", "ab", "cd", "cd", "ab", "ef", "gh"):
+        walk(successors, path, session=path.encode())
+        walk(successors, path, session=path.encode() + b"2")
+    kept = {state for state in "abcdefgh" if successors._tenants[b"t"].get(state.encode())}
+    assert len(kept) == 3 and "a" in kept and "c" not in kept
+
+    successors = Successors(GAP, max_states=2)
+    for tenant, path in ((b"t", "ab"), (b"u", "ab"), (b"t", "ab"), (b"v", "ab")):
+        for session in (b"1", b"2"):
+            walk(successors, path, tenant=tenant, session=session + path.encode())
+            successors._sessions.clear()
+    assert likely(successors, "a") and not successors.likely(b"u", b"a", 0.1)
+
+
 steps = st.lists(
     st.tuples(
         st.sampled_from([b"t", b"u", b"v"]),

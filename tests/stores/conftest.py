@@ -36,14 +36,12 @@ async def env(loop_watch: LoopWatch, telemetry: Telemetry) -> AsyncIterator[Env]
 @pytest.fixture
 async def server(loop_watch: LoopWatch, tmp_path: Path) -> AsyncIterator[RedisServer]:
     """A redis-server that runs."""
-    one = RedisServer(tmp_path)
-    await one.start()
-    yield one
-    await one.kill()
+    async with RedisServer(tmp_path) as one:
+        yield one
 
 
 Store = Callable[..., RedisStore]
-"""`store(**keys)`, by default on `server`"""
+"""`store(**keys of stores.redis)`, by default on `server`"""
 
 
 @pytest.fixture

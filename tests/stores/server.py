@@ -7,12 +7,13 @@ import random
 import shutil
 import signal
 import socket
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from redis.asyncio import Redis
-
 
 
 def binary() -> str:
@@ -69,7 +70,7 @@ class RedisServer:
         command = [binary(), "--port", str(self.port), "--bind", "127.0.0.1"]
         command += ["--dir", str(self.folder), "--unixsocket", str(self.folder / "socket")]
         for name, value in self.options.items():
-            command += [f"--{name.replace('_', '-')}", value]
+            command += [f"--{name.replace('_', '-')}", *value.split(" ")]
         return command
 
     async def start(self) -> None:
@@ -82,6 +83,13 @@ class RedisServer:
         self._reader = asyncio.create_task(self._read(self._process))
         await asyncio.wait_for(self._ready.wait(), 20)
         assert self._process.returncode is None, "\n".join(self.log)
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self.kill()
 
     async def _read(self, process: asyncio.subprocess.Process) -> None:
         assert process.stdout is not None
@@ -136,46 +144,52 @@ class SentinelServer(RedisServer):
         return [binary(), str(self._file), "--sentinel"]
 
 
-async def watched(folder: Path) -> tuple[RedisServer, RedisServer, SentinelServer]:
+Watched = tuple[RedisServer, RedisServer, SentinelServer]
+
+
+@asynccontextmanager
+async def watched(folder: Path) -> AsyncIterator[Watched]:
     """A master, its replica in step with it, and a Sentinel that knows both."""
-    master = RedisServer(folder, repl_diskless_sync_delay="0")
-    await master.start()
-    replica = RedisServer(folder, replicaof=f"127.0.0.1 {master.port}")
-    await replica.start()
+    async with AsyncExitStack() as running:
+        master = RedisServer(folder, repl_diskless_sync_delay="0")
+        await running.enter_async_context(master)
+        replica = RedisServer(folder, replicaof=f"127.0.0.1 {master.port}")
+        await running.enter_async_context(replica)
 
-    async def in_step() -> bool:
-        return bool((await replica.command("INFO"))["master_link_status"] == "up")
+        async def in_step() -> bool:
+            told = await replica.command("INFO", "replication")
+            return bool(told["master_link_status"] == "up")
 
-    await eventually(in_step)
-    sentinel = SentinelServer(folder, master)
-    await sentinel.start()
+        await eventually(in_step)
+        sentinel = SentinelServer(folder, master)
+        await running.enter_async_context(sentinel)
 
-    async def known() -> bool:
-        return bool(await sentinel.command("SENTINEL", "REPLICAS", "mymaster"))
+        async def known() -> bool:
+            return bool(await sentinel.command("SENTINEL", "REPLICAS", "mymaster"))
 
-    await eventually(known)
-    return master, replica, sentinel
+        await eventually(known)
+        yield master, replica, sentinel
 
 
-async def cluster(folder: Path) -> list[RedisServer]:
+@asynccontextmanager
+async def cluster(folder: Path) -> AsyncIterator[list[RedisServer]]:
     """Three masters that hold a third of the slots each, and agree on it."""
-    nodes = [RedisServer(folder, cluster_enabled="yes") for _ in range(3)]
-    for index, node in enumerate(nodes):
-        await node.start()
-        slots = range(index * 16384 // 3, (index + 1) * 16384 // 3)
-        await node.command("CLUSTER", "ADDSLOTS", *slots)
-        await node.command("CLUSTER", "SET-CONFIG-EPOCH", index + 1)
-    for node in nodes[1:]:
-        await nodes[0].command("CLUSTER", "MEET", "127.0.0.1", node.port)
+    async with AsyncExitStack() as running:
+        nodes = [RedisServer(folder, cluster_enabled="yes") for _ in range(3)]
+        for index, node in enumerate(nodes):
+            await running.enter_async_context(node)
+            slots = range(index * 16384 // 3, (index + 1) * 16384 // 3)
+            await node.command("CLUSTER", "ADDSLOTS", *slots)
+            await node.command("CLUSTER", "SET-CONFIG-EPOCH", index + 1)
+        for node in nodes[1:]:
+            await nodes[0].command("CLUSTER", "MEET", "127.0.0.1", node.port)
 
-    async def agreed() -> bool:
-        told = [await node.command("CLUSTER", "INFO") for node in nodes]
-        return all(
-            one["cluster_state"] == "ok" and one["cluster_known_nodes"] == "3" for one in told
-        )
+        async def agreed() -> bool:
+            told = [await node.command("CLUSTER", "INFO") for node in nodes]
+            return all(b"state:ok" in one and b"known_nodes:3" in one for one in told)
 
-    await eventually(agreed)
-    return nodes
+        await eventually(agreed)
+        yield nodes
 
 
 async def eventually(condition: Any, within: float = 20.0) -> None:

@@ -13,12 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from proxy.env import Env
 from proxy.errors import StoreDown
 from proxy.stores.redis import RedisStore
-from proxy.stores.settings import Redis
 
 from .conftest import TIMEOUT, Store
+from .relay import Relay
 from .server import RedisServer, eventually
 
 Calls = Callable[[str, str], float]
@@ -69,17 +68,15 @@ async def down_answers(store: RedisStore) -> None:
             await call
 
 
-async def test_never_there(env: Env, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_never_there(store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Refused connections cost no time; it is used once it starts, and each change is one line."""
-    server = RedisServer(tmp_path)
-    store = RedisStore(Redis(url=server.url, timeout=TIMEOUT), env)
-    assert await costs(store) < SLACK
-    await down_answers(store)
-    await server.start()
-    assert await heals(store) < 5 + SLACK
+    late = RedisServer(tmp_path)
+    redis = store(url=late.url)
+    assert await costs(redis) < SLACK
+    await down_answers(redis)
+    async with late:
+        assert await heals(redis) < 5 + SLACK
     assert told(caplog) == ["down", "back"]
-    await store.close()
-    await server.kill()
 
 
 async def test_killed_and_back(
@@ -158,6 +155,24 @@ async def test_paused_for_long(
     await heals(redis)
 
 
+async def test_its_address_moves(
+    store: Store, server: RedisServer, tmp_path: Path, calls: Calls
+) -> None:
+    """Behind the address another server takes over from one that hangs: idle connections to the
+    old one are given up together, not at one timeout each.
+    """
+    async with RedisServer(tmp_path) as other, Relay(server) as front:
+        redis = store(url=f"redis://localhost:{front.port}", max_connections=10)
+        await asyncio.gather(*(redis.set(b"%d" % n, b"v", 60) for n in range(10)))
+        server.pause()
+        front.target = other
+        assert await redis.get(b"k") is None
+        await heals(redis)
+        await asyncio.gather(*(redis.get(b"healed") for _ in range(10)))
+        assert (calls("get", "timeout"), calls("set", "timeout")) == (1, 0)
+        await redis.close()
+
+
 async def test_slow(
     store: Store, server: RedisServer, caplog: pytest.LogCaptureFixture, calls: Calls
 ) -> None:
@@ -219,25 +234,20 @@ async def test_a_replica_refuses_writes(
 
 
 async def test_wrong_password(
-    env: Env, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Down, with Redis's reason and without the password; right later, it is used."""
-    server = RedisServer(tmp_path, requirepass="right")
-    await server.start()
-    store = RedisStore(Redis(url=server.url, password="hunter2", timeout=TIMEOUT), env)
-    assert await costs(store) < SLACK
-    await down_answers(store)
-    assert "password" in caplog.text and "hunter2" not in caplog.text
-    await server.command("CONFIG", "SET", "requirepass", "hunter2")
-    assert await heals(store) < 5 + SLACK
-    assert told(caplog) == ["down", "back"]
-    await store.close()
-    await server.kill()
+    async with RedisServer(tmp_path, requirepass="right") as locked:
+        redis = store(url=locked.url, password="hunter2")
+        assert await costs(redis) < SLACK
+        await down_answers(redis)
+        assert "password" in caplog.text and "hunter2" not in caplog.text
+        await locked.command("CONFIG", "SET", "requirepass", "hunter2")
+        assert await heals(redis) < 5 + SLACK
+        assert told(caplog) == ["down", "back"]
 
 
-async def test_not_a_redis(
-    env: Env, loop_watch: object, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_not_a_redis(store: Store, caplog: pytest.LogCaptureFixture) -> None:
     """Something else at its address is a store that is down, and no exception of a parser."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -247,11 +257,11 @@ async def test_not_a_redis(
 
     other = await asyncio.start_server(answer, "127.0.0.1", 0)
     port = other.sockets[0].getsockname()[1]
-    store = RedisStore(Redis(url=f"redis://127.0.0.1:{port}", timeout=TIMEOUT), env)
-    assert await costs(store, 20) < 2 * TIMEOUT + SLACK
-    await down_answers(store)
+    redis = store(url=f"redis://127.0.0.1:{port}")
+    assert await costs(redis, 20) < 2 * TIMEOUT + SLACK
+    await down_answers(redis)
     assert told(caplog) == ["down"]
-    await store.close()
+    await redis.close()
     other.close()
 
 
@@ -285,7 +295,10 @@ async def test_closed_in_the_middle(
         return any("trial" in task.get_name() for task in asyncio.all_tasks())
 
     await eventually(trial)
+    loop = asyncio.get_running_loop()
+    begun = loop.time()
     await redis.close()
+    assert loop.time() - begun < 0.5, "it waited for the trial's own bound"
     assert not any("trial" in task.get_name() for task in asyncio.all_tasks())
     await down_answers(redis)
     server.resume()

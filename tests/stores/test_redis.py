@@ -11,11 +11,10 @@ from pathlib import Path
 import pytest
 import trustme
 
-from proxy.env import Env
-from proxy.stores.redis import RedisStore
 from proxy.stores.settings import Redis
 
 from .conftest import Store
+from .relay import Relay
 from .server import RedisServer, eventually
 
 Calls = Callable[[str, str], float]
@@ -143,22 +142,19 @@ async def test_a_database_of_its_own(store: Store, server: RedisServer) -> None:
     assert "db3" in await server.command("INFO", "keyspace")
 
 
-async def test_user_and_password(env: Env, tmp_path: Path) -> None:
-    """From their own keys or from the url; a wrong one is a store that is down, told once."""
-    server = RedisServer(tmp_path, requirepass="hunter2@:/")
-    await server.start()
-    by_url = f"redis://:hunter2%40%3A%2F@{server.node}"
-    named = {"password": "hunter2@:/"}
-    for keys in ({"url": by_url}, {"url": server.url, **named}):
-        redis = RedisStore(Redis(**keys, timeout=2), env)
-        await redis.set(b"k", b"v", 60)
-        assert await redis.get(b"k") == b"v"
-        await redis.close()
-    assert "hunter2" not in repr(Redis(url=by_url)) + repr(Redis(**named))
-    await server.kill()
+async def test_user_and_password(store: Store, tmp_path: Path) -> None:
+    """From their own keys or from the url, and neither shows them."""
+    async with RedisServer(tmp_path, requirepass="hunter2@:/") as locked:
+        by_url = f"redis://:hunter2%40%3A%2F@{locked.node}"
+        named = {"username": "default", "password": "hunter2@:/"}
+        for keys in ({"url": by_url}, {"url": locked.url, **named}):
+            redis = store(**keys)
+            await redis.set(b"k", b"v", 60)
+            assert await redis.get(b"k") == b"v"
+        assert "hunter2" not in repr(Redis(url=by_url)) + repr(Redis(**named))
 
 
-async def test_tls(env: Env, server: RedisServer, tmp_path: Path) -> None:
+async def test_tls(store: Store, server: RedisServer, tmp_path: Path) -> None:
     """rediss:// with an authority of one's own; a server that it did not sign for is refused."""
     authority = trustme.CA()
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -166,29 +162,14 @@ async def test_tls(env: Env, server: RedisServer, tmp_path: Path) -> None:
     authority.cert_pem.write_to_path(tmp_path / "ca.pem")
     trustme.CA().cert_pem.write_to_path(tmp_path / "other.pem")
 
-    async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while data := await reader.read(65536):
-                writer.write(data)
-        except OSError:
-            pass
-        finally:
-            writer.close()
-
-    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        back, forth = await asyncio.open_connection("127.0.0.1", server.port)
-        await asyncio.gather(copy(reader, forth), copy(back, writer))
-
-    front = await asyncio.start_server(relay, "localhost", 0, ssl=context)
-    url = f"rediss://localhost:{front.sockets[0].getsockname()[1]}"
-    redis = RedisStore(Redis(url=url, ca=tmp_path / "ca.pem", timeout=5), env)
-    await redis.set(b"k", b"v", 60)
-    assert await redis.get(b"k") == b"v"
-    await redis.close()
-    stranger = RedisStore(Redis(url=url, ca=tmp_path / "other.pem", timeout=5), env)
-    assert await stranger.get(b"k") is None
-    await stranger.close()
-    front.close()
+    async with Relay(server, context) as front:
+        url = f"rediss://localhost:{front.port}"
+        redis = store(url=url, ca=tmp_path / "ca.pem", timeout=5)
+        await redis.set(b"k", b"v", 60)
+        assert await redis.get(b"k") == b"v"
+        stranger = store(url=url, ca=tmp_path / "other.pem", timeout=5)
+        assert await stranger.get(b"k") is None
+        await redis.close()
 
 
 async def test_zstd_where_the_file_wants_it(store: Store) -> None:
