@@ -167,5 +167,3 @@ def _check_answer(step: Step, seen: list[Message], answer: Message, origin: Scri
     for field in step.sent:
         name, _, value = field.partition(": ")
         assert seen[0][name] == value, f"the origin saw {name}: {seen[0][name]}"
-
-

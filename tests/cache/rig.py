@@ -89,9 +89,7 @@ class Rig:
             self._client = await self.client()
         return self._client
 
-    async def ask(
-        self, body: Any = None, *fields: str, target: str = "/v1/embeddings"
-    ) -> Message:
+    async def ask(self, body: Any = None, *fields: str, target: str = "/v1/embeddings") -> Message:
         """body: JSON or bytes; without one, the same question each time."""
         return await (await self.own()).exchange("POST", target, *fields, body=written(body))
 

@@ -10,7 +10,16 @@ from tests.cache.conftest import MakeRig
 from tests.cache.rig import Rig, numbered, status, written
 from tests.road.scripted import Peer
 from tests.road.wire import (
-    CHUNKED_HEAD, LAST_CHUNK, SSE_HEAD, Client, Gone, Message, chunk, ok, soon, until,
+    CHUNKED_HEAD,
+    LAST_CHUNK,
+    SSE_HEAD,
+    Client,
+    Gone,
+    Message,
+    chunk,
+    ok,
+    soon,
+    until,
 )  # fmt: skip
 
 CHAT = "/v1/chat/completions"

@@ -48,7 +48,9 @@ MAX_AGE = {
 
 GRAMMAR = {
     "the first of two counts": kept("Cache-Control: max-age=1800, max-age=1"),
-    "the first of two lines counts": kept("Cache-Control: max-age=1800", "Cache-Control: max-age=1"),
+    "the first of two lines counts": kept(
+        "Cache-Control: max-age=1800", "Cache-Control: max-age=1"
+    ),
     "a stale first one": not_kept("Cache-Control: max-age=1, max-age=1800"),
     "quoted": kept('Cache-Control: max-age="3600"'),
     "in another's quotes, before": not_kept('Cache-Control: extension="max-age=3600", max-age=1'),

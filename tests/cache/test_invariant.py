@@ -138,7 +138,7 @@ class World:
         self.check(ask, told, body, before, calls)
 
     def check(self, ask: Ask, told: bytes, body: bytes, before: float, calls: int) -> None:
-        names = [name for name in self.given if b"%b\"" % name in body or body == name]
+        names = [name for name in self.given if b'%b"' % name in body or body == name]
         assert len(names) == 1, "an answer is one of the upstream's, and whole"
         answer = self.given[names[0]]
         assert (answer.tenant, answer.key) == (ask.tenant, ask.key), "another's answer"

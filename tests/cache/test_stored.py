@@ -279,9 +279,7 @@ async def test_trailers_are_kept(rig: MakeRig) -> None:
     assert one.origin.count == 1
 
 
-async def test_an_answer_is_of_its_routes_upstream(
-    serve: Serve, upstream: UpstreamMaker
-) -> None:
+async def test_an_answer_is_of_its_routes_upstream(serve: Serve, upstream: UpstreamMaker) -> None:
     """Two routes that one chain serves never answer with each other's."""
     a, b = Origin(ok(b'"a"')), Origin(ok(b'"b"'))
     first, second = await upstream(a), await upstream(b)

@@ -51,9 +51,7 @@ async def test_tenants_do_not_share_a_call_under_way(rig: MakeRig) -> None:
     one = await rig(answer)
     clients = [await one.client() for _ in range(6)]
     for index, client in enumerate(clients):
-        client.ask(
-            "POST", "/v1/embeddings", (ALICE, BOB)[index % 2], body=b'{"input":"at once"}'
-        )
+        client.ask("POST", "/v1/embeddings", (ALICE, BOB)[index % 2], body=b'{"input":"at once"}')
     bodies = [(await client.answer()).body for client in clients]
     assert bodies == [b'"Bearer alice"', b'"Bearer bob"'] * 3
     assert one.origin.count == 2

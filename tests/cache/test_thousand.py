@@ -17,9 +17,9 @@ from tests.road.wire import LAST_CHUNK, SSE_HEAD, Message, chunk, soon, until
 CLIENTS = 1000
 EVENTS = [b'data: {"choices":[{"delta":{"content":"%03d"}}]}\n\n' % n for n in range(50)]
 ALL = b"".join(map(chunk, [*EVENTS, b"data: [DONE]\n\n"])) + LAST_CHUNK
-REQUEST = (
-    b"POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%b"
-    % (len(body := written({"temperature": 0, "stream": True, "messages": []})), body)
+REQUEST = b"POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%b" % (
+    len(body := written({"temperature": 0, "stream": True, "messages": []})),
+    body,
 )
 
 

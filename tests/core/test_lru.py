@@ -12,7 +12,9 @@ from middleware.core.lru import LRU, OVERHEAD
 
 OPERATIONS = st.lists(
     st.one_of(
-        st.tuples(st.just("put"), st.sampled_from([b"a", b"bb", b"ccc", b"d"]), st.integers(0, 4000)),
+        st.tuples(
+            st.just("put"), st.sampled_from([b"a", b"bb", b"ccc", b"d"]), st.integers(0, 4000)
+        ),
         st.tuples(st.just("get"), st.sampled_from([b"a", b"bb", b"ccc", b"d"]), st.just(0)),
         st.tuples(st.just("pop"), st.sampled_from([b"a", b"bb", b"ccc", b"d"]), st.just(0)),
         st.tuples(st.just("clear"), st.just(b""), st.just(0)),

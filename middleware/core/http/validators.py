@@ -17,7 +17,7 @@ _CONDITIONS = frozenset({
     b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since", b"if-range",
     b"range",
 })  # fmt: skip
-_KEPT = frozenset({b"content-length", b"content-encoding", b"content-md5", b"content-range"})
+_KEPT = frozenset({b"content-length", b"content-encoding", b"content-range"})
 _ONLY_WITH_BODY = frozenset({
     b"content-encoding", b"content-language", b"content-length", b"content-md5", b"content-range",
     b"content-type",
@@ -87,8 +87,8 @@ def confirms(stored_headers: Headers, fresh_headers: Headers) -> bool:
 def merge_304(stored_headers: Headers, fresh_headers: Headers, shared: bool = True) -> Headers:
     """The stored fields, each replaced by the 304's own of that name (RFC 9111 section 3.2).
 
-    Content-Length, Content-Encoding, Content-MD5 and Content-Range stay: they are those of the
-    stored bytes. Date goes where the 304 has none: the answer is as new as the 304 is.
+    Content-Length, Content-Encoding and Content-Range stay: the stored bytes depend on them. Date
+    goes where the 304 has none: the answer is as new as the 304 is.
     """
     fresh = [
         pair for pair in storable_headers(fresh_headers, shared) if pair[0].lower() not in _KEPT
