@@ -10,7 +10,8 @@ from proxy.exchange import Headers, Request, Response, Stream, header
 from ..core.entry import Entry
 from ..core.http.fields import members
 from ..core.http.freshness import current_age
-from ..core.http.validators import not_modified_headers
+from ..core.http.ranges import partial_headers, pick
+from ..core.http.validators import head_from_get, not_modified, not_modified_headers
 from .replay import Replay
 
 NAME = b"remora"
@@ -38,6 +39,25 @@ class Answers:
                 response.body.abort()
             return Response(304, not_modified_headers(response.headers))
         return response
+
+    def page(self, request: Request, entry: Entry, now: float, status: bytes) -> Response:
+        """The answer to GET or HEAD: the whole entry, a range of it, its head, or 304."""
+        response = self.whole(entry, now, status)
+        method, length = request.method, len(entry.body)
+        if not_modified(method, request.headers, response.headers, entry.status, now):
+            return Response(304, not_modified_headers(response.headers))
+        if method == b"HEAD":
+            response.headers = head_from_get(response.headers, length)
+            response.body = b""
+            return response
+        part = pick(method, request.headers, entry.status, response.headers, length, now)
+        if part is None:
+            return response
+        first, last = part
+        headers = partial_headers(response.headers, first, last, length)
+        cut = Response(206, headers, entry.body[first : last + 1])
+        cut.declared = cut.body
+        return cut
 
     def whole(self, entry: Entry, now: float, status: bytes = b"hit") -> Response:
         """status: the `cache-status` parameters (RFC 9211), to which the ttl is added."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -21,12 +20,10 @@ from .control import SWITCH, wishes, without_switch
 from .flight import Flight
 from .purges import tags_of
 from .stats import Tally
+from .variants import Variants
 
 if TYPE_CHECKING:
     from .layer import Cache
-
-INDEX = 0
-"""Status of an entry that is no answer but the list of fields that the answers vary by."""
 
 
 class NotValidated(UpstreamError):
@@ -44,6 +41,7 @@ class HttpCaching:
         self._config = config
         self._route = route
         self._next = next
+        self._variants = Variants(cache.tiers)
         self._tally = cache.stats.route(route.name)
         self._shared = reuse.Options(grace=config.grace, stale_if_error=config.stale_if_error)
         self._private = replace(self._shared, shared=False)
@@ -63,7 +61,7 @@ class HttpCaching:
         cache = self._cache
         tally = self._tally
         key = self._key(request, request.target)
-        entry = await self._find(key, request)
+        entry = await self._variants.find(key, request.headers)
         if entry is None:
             if reuse.only_if_cached(request.headers, self._options(request)):
                 tally.misses += 1
@@ -111,59 +109,10 @@ class HttpCaching:
         upstream = self._route.upstream.encode()
         return digest((b"GET", upstream, host.lower(), target, self._tenant(request.headers)))
 
-    async def _find(self, key: bytes, request: Request) -> Entry | None:
-        """The stored answer that this request selects (RFC 9111 section 4.1)."""
-        tiers = self._cache.tiers
-        entry = tiers.near(key) or await tiers.far(key)
-        if entry is not None and entry.status == INDEX:
-            variant = _variant(key, entry, request.headers)
-            entry = tiers.near(variant) or await tiers.far(variant)
-        if entry is None or not vary.matches(entry.vary, request.headers):
-            return None
-        return entry
-
-    async def _put(self, key: bytes, entry: Entry) -> None:
-        """One answer at its place: behind an index where answers vary."""
-        tiers = self._cache.tiers
-        if entry.vary:
-            names = [(name, b"") for name, _ in entry.vary]
-            index = tiers.near(key) or await tiers.far(key)
-            if index is None or index.status != INDEX or index.vary != names:
-                index = replace(
-                    entry, status=INDEX, reason=os.urandom(8), headers=[], body=b"",
-                    trailers=[], vary=names, keep=max(entry.keep, 86400.0),
-                )  # fmt: skip
-            tiers.keep(key, index)
-            await tiers.share(key, index)
-            key = digest((key, index.reason, *(value for _, value in entry.vary)))
-        tiers.keep(key, entry)
-        await tiers.share(key, entry)
-
     # -- serving what is stored
 
     def _serve(self, request: Request, entry: Entry, status: bytes) -> Response:
-        cache = self._cache
-        now = cache.now()
-        response = cache.answers.whole(entry, now, status)
-        if validators.not_modified(
-            request.method, request.headers, response.headers, entry.status, now
-        ):
-            return Response(304, validators.not_modified_headers(response.headers))
-        if request.method == b"HEAD":
-            length = len(entry.body)
-            response.headers = validators.head_from_get(response.headers, length)
-            response.body = b""
-            return response
-        part = ranges.pick(
-            request.method, request.headers, entry.status, response.headers, len(entry.body), now
-        )
-        if part is not None:
-            first, last = part
-            headers = ranges.partial_headers(response.headers, first, last, len(entry.body))
-            cut = Response(206, headers, entry.body[first : last + 1])
-            cut.declared = cut.body
-            return cut
-        return response
+        return self._cache.answers.page(request, entry, self._cache.now(), status)
 
     # -- asking the upstream
 
@@ -211,7 +160,7 @@ class HttpCaching:
             if flight.complete and not flight.outdated:
                 entry = self._entry(asked, flight, began, self._options(request))
                 if entry is not None:
-                    cache.env.spawn(self._put(key, entry), "cache store")
+                    cache.env.spawn(self._variants.put(key, entry), "cache store")
 
         flight = Flight(
             cache.env, fork, self._next, self._config.max_entry_bytes, landed,
@@ -289,7 +238,7 @@ class HttpCaching:
             return await self._fetch(key, request, b"fwd=stale", tally)
         tally.misses += 1
         renewed = self._renewed(entry, response, began, self._options(request))
-        await self._put(key, renewed)
+        await self._variants.put(key, renewed)
         return self._serve(request, renewed, b"hit; fwd=stale; fwd-status=304")
 
     def _conditioned(self, request: Request, response: Response) -> Response:
@@ -320,7 +269,7 @@ class HttpCaching:
         try:
             # Nobody asked for this: it counts in no route.
             response = await self._revalidate(key, request.fork(), entry, Tally())
-        except UpstreamError:
+        except ProxyError:
             return
         _drop(response)
 
@@ -349,13 +298,6 @@ class HttpCaching:
                 flight.outdated = True
             await self._cache.tiers.delete(key)
         return response
-
-
-def _variant(key: bytes, index: Entry, headers: Headers) -> bytes:
-    # `selecting_fields` normalises, so an index is asked through a Vary of its own names.
-    names = b", ".join(name for name, _ in index.vary)
-    selecting = vary.selecting_fields([(b"vary", names)], headers) or []
-    return digest((key, index.reason, *(value for _, value in selecting)))
 
 
 def _validating(key: bytes, entry: Entry) -> bytes:

@@ -15,7 +15,7 @@ from proxy.exchange import Headers, Request, Response
 
 from ..core.entry import Entry
 from ..core.http.freshness import current_age
-from ..core.http.vary import selecting_fields
+from ..core.http.vary import matches, selecting_fields
 from ..core.key import CREDENTIALS, NotCanonical, canonical, digest, pointer, tenants
 from ..core.memo import Memo
 from ..core.recording import Recording
@@ -34,6 +34,10 @@ _READ = CREDENTIALS | {
     SWITCH, _TENSOR_HEAD, b"accept", b"cache-control", b"content-encoding", b"pragma",
 }  # fmt: skip
 """Fields that a plan depends on, besides those of `vary`."""
+
+
+_PERSONAL = frozenset((401, 402, 403, 407, 429))
+"""Statuses that speak of one client's credentials, or of how much it asked."""
 
 
 class Use(Enum):
@@ -172,6 +176,15 @@ class ModelRules:
             return Use.STALE
         return Use.IF_ERROR if -left <= config.stale_if_error else Use.NONE
 
+    def may_share(self, asked: Request, response: Response, request: Request) -> bool:
+        """Whether the answer to `asked`, a call under way, may serve `request`, too."""
+        vary = _varies(asked, response)
+        if vary is None or not matches(vary, request.headers):
+            return False
+        if response.header(b"set-cookie") is not None:
+            return False
+        return response.status not in _PERSONAL or _credentials(asked) == _credentials(request)
+
     def entry(
         self, request: Request, plan: Plan, response: Response, recording: Recording, now: float
     ) -> Entry | None:
@@ -249,6 +262,10 @@ def _form(request: Request) -> bytes:
     """The form of answer that the client asks for; JSON is what model servers give anyway."""
     accept = request.header(b"accept")
     return b"" if accept in _ANY else accept or b""
+
+
+def _credentials(request: Request) -> Headers:
+    return [pair for pair in request.headers if pair[0].lower() in CREDENTIALS]
 
 
 def _varies(request: Request, response: Response) -> Headers | None:

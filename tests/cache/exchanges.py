@@ -155,9 +155,9 @@ def _check_answer(step: Step, seen: list[Message], answer: Message, origin: Scri
         assert answer.body == step.text
     for field in step.has:
         name, _, value = origin.dated(field).partition(": ")
-        given = ", ".join(
-            one.decode("latin-1") for key, one in answer.headers if key.lower() == name.lower().encode()
-        )  # fmt: skip
+        wanted = name.lower().encode()
+        lines = [one for key, one in answer.headers if key.lower() == wanted]
+        given = b", ".join(lines).decode("latin-1")
         if value[:1] == ">":
             assert int(given or -1) > int(value[1:]), f"{name}: {given}, not {value}"
         else:

@@ -62,7 +62,8 @@ IF_MODIFIED_SINCE = {
 
 QUESTIONS = {
     "by etag": [asked(SHORT, E), etag(SHORT, sent=('If-None-Match: "abcdef"',))],
-    "by weak etag": [asked(SHORT, 'ETag: W/"abcdef"'), etag(SHORT, sent=('If-None-Match: W/"abcdef"',))],
+    "by weak etag":
+        [asked(SHORT, 'ETag: W/"abcdef"'), etag(SHORT, sent=('If-None-Match: W/"abcdef"',))],
     "by date": [asked(SHORT, LM, D), modified(SHORT, D)],
     "by both": [asked(SHORT, LM, D, E), etag(MA, D), stored()],
     "with the fields of Vary":
@@ -70,15 +71,18 @@ QUESTIONS = {
          Step("if-none-match", ask=("Abc: 123",), says=("Expires: @10", D), sent=("Abc: 123",))],
     "without a validator": [asked(SHORT), anew()],
     "it changed":
-        [asked(SHORT, E), Step("origin", says=(MA, 'ETag: "new"'), sent=('If-None-Match: "abcdef"',)),
+        [asked(SHORT, E),
+         Step("origin", says=(MA, 'ETag: "new"'), sent=('If-None-Match: "abcdef"',)),
          stored(has=('ETag: "new"',))],
     "it is gone":
-        [asked(SHORT, E), Step("origin", status="404 Not Found", sent=('If-None-Match: "abcdef"',))],
+        [asked(SHORT, E),
+         Step("origin", status="404 Not Found", sent=('If-None-Match: "abcdef"',))],
     "a range of a stale one is no part of the question":
         [asked(SHORT, E, body=b"0123456789"),
          Step("if-none-match", ask=("Range: bytes=0-1",), says=(SHORT,), gets=206, text=b"01")],
     "HEAD for a stale one":
-        [asked(SHORT, E), Step("if-none-match", says=(MA,), method="HEAD", has=("Content-Length: 6",)),
+        [asked(SHORT, E),
+         Step("if-none-match", says=(MA,), method="HEAD", has=("Content-Length: 6",)),
          stored()],
     "the client's own question is answered from it":
         [asked(SHORT, E),
@@ -99,7 +103,8 @@ UPDATED = [
     ("Clear-Site-Data: cache", "Clear-Site-Data: cookies"),
     ("Expires: Fri, 01 Jan 2038 01:01:01 GMT", "Expires: Mon, 11 Jan 2038 11:11:11 GMT"),
     ("Public-Key-Pins: a", "Public-Key-Pins: b"), ("Set-Cookie: a=b", "Set-Cookie: a=c"),
-    ("Set-Cookie2: a=b", "Set-Cookie2: a=c"), ("X-Frame-Options: deny", "X-Frame-Options: sameorigin"),
+    ("Set-Cookie2: a=b", "Set-Cookie2: a=c"),
+    ("X-Frame-Options: deny", "X-Frame-Options: sameorigin"),
     ("X-XSS-Protection: 1", "X-XSS-Protection: 1; mode=block"),
 ]  # fmt: skip
 NOT_UPDATED = [

@@ -40,7 +40,7 @@ async def test_the_same_question_is_asked_once(rig: MakeRig) -> None:
 
 
 async def test_another_spelling_is_the_same_question(rig: MakeRig) -> None:
-    """White space and the order of members do not matter; the upstream gets what the client sent."""
+    """White space and the order of members do not matter, and the upstream gets them as sent."""
     one = await rig()
     await one.ask(b'{"model":"m","input":["x", "y"]}')
     other = await one.ask(b'{ "input" : ["x","y"],\n "model":"m" }')

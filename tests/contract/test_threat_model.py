@@ -31,7 +31,7 @@ NO_BOUNDS = {
     "proxy.tls.WATCH_INTERVAL",
     "proxy.units._LONGEST",
     "proxy.stores.zstd.LEVEL",
-    "middleware.cache.http.INDEX",
+    "middleware.cache.variants.INDEX",
     "middleware.cache.lease.FIRST_LOOK",
     "middleware.cache.lease.LAST_LOOK",
     "middleware.cache.lease.NOTHING_FOR",

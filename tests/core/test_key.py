@@ -198,7 +198,7 @@ def test_digests_differ_where_parts_do(one: list[bytes], other: list[bytes]) -> 
 
 
 def test_a_tenant_is_its_credentials() -> None:
-    """Each credential has a name of its own; who has none is nobody; the name gives nothing away."""
+    """Each credential has a name that gives nothing away; who has none is nobody."""
     name = tenants(b"secret")
     alice = name([(b"Authorization", b"Bearer alice-token")])
     assert alice == name([(b"accept", b"x"), (b"authorization", b"Bearer alice-token")])

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from middleware.core.lru import LRU, OVERHEAD
 
+KEYS = st.sampled_from([b"a", b"bb", b"ccc", b"d"])
 OPERATIONS = st.lists(
     st.one_of(
         st.tuples(
@@ -117,7 +118,7 @@ def test_what_was_used_goes_last() -> None:
 
 
 def test_what_cannot_fit_evicts_nothing_else() -> None:
-    """A value over the bound is refused, replaces what its key held, and costs no other its place."""
+    """A value over the bound is refused, ends what its key held, and evicts no other."""
     lru: LRU[bytes] = LRU(2 * (OVERHEAD + 11), len)
     lru.put(b"a", bytes(10))
     lru.put(b"b", bytes(10))
