@@ -188,6 +188,10 @@ class _Bound:
         if flight.entry is not None:
             status = why + b"; collapsed"
             return cache.answers.of(request, flight.entry, cache.now(), status), True
+        if collapsed and not self._rules.may_share(flight.request, response, request):
+            if isinstance(response.body, Stream):
+                response.body.abort()
+            return cache.answers.tell(await self._next(request), why), False
         return cache.answers.tell(response, why + b"; collapsed" if collapsed else why), collapsed
 
     def _take_off(self, plan: Plan, request: Request) -> Flight:
@@ -223,7 +227,7 @@ class _Bound:
 
     def _refresh(self, plan: Plan, request: Request) -> None:
         """In the background, once however many ask."""
-        if plan.key not in self._cache.flights:
+        if plan.wishes.write and plan.key not in self._cache.flights:
             self._take_off(plan, request)
 
     def _store(self, plan: Plan, flight: Flight, lease: Lease | None) -> None:
