@@ -1,4 +1,4 @@
-"""The admin port: health, readiness, metrics. Never on a client's port.
+"""The admin port: health, readiness, metrics, and what layers offer. Never on a client's port.
 
 With several workers one of them answers; it asks the others over unix sockets and adds up.
 """
@@ -7,28 +7,33 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import aiohttp
+import orjson
 from aiohttp import web
 from prometheus_client import generate_latest
 from prometheus_client.core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
+from yarl import URL
 
+from .chain import ControlRefused
+from .control import Controls, add_up
 from .telemetry import Telemetry
 
 Page = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 PEER_TIMEOUT = 2.0
-"""Seconds that another worker has to tell its numbers."""
+"""Seconds that another worker has to tell its numbers, or to do what is asked of all."""
 
 
 class Admin:
     """sock: the admin listener, shared by all workers. own: where this worker tells the others
-    its numbers. peers: where they tell theirs.
+    its numbers. peers: where they tell theirs. controls: what this worker's layers offer now.
     """
 
     def __init__(
@@ -38,30 +43,35 @@ class Admin:
         sock: socket.socket,
         own: Path | None = None,
         peers: Sequence[Path] = (),
+        controls: Callable[[], Controls] = Controls,
     ) -> None:
         self._telemetry = telemetry
         self._ready = ready
         self._sock = sock
         self._own = own
         self._peers = peers
+        self._controls = controls
         self._runners: list[web.AppRunner] = []
 
     async def start(self) -> None:
-        runner = await self._runner(self._metrics)
+        runner = await self._runner(self._metrics, self._show, self._act)
         await web.SockSite(runner, self._sock).start()
         if self._own is not None:
-            runner = await self._runner(self._own_metrics)
+            runner = await self._runner(self._own_metrics, self._own_show, self._own_act)
             await web.UnixSite(runner, str(self._own)).start()
 
     async def stop(self) -> None:
         for runner in self._runners:
             await runner.cleanup()
 
-    async def _runner(self, metrics: Page) -> web.AppRunner:
+    async def _runner(self, metrics: Page, show: Page, act: Page) -> web.AppRunner:
         app = web.Application()
         app.router.add_get("/healthz", self._healthz)
         app.router.add_get("/readyz", self._readyz)
         app.router.add_get("/metrics", metrics)
+        # The layers, and with them the names, come only when the server has started.
+        app.router.add_get("/{name}", show)
+        app.router.add_post("/{name}/{action}", act)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
         await runner.setup()
         self._runners.append(runner)
@@ -82,27 +92,111 @@ class Admin:
         own = generate_latest(self._telemetry.registry)
         if not self._peers:
             return _text(own)
-        others = await asyncio.gather(*map(_ask, self._peers))
-        return _text(generate_latest(Sum([own.decode(), *filter(None, others)])))
+        asked = await asyncio.gather(*(_ask(path, "GET", "/metrics") for path in self._peers))
+        others = [answer.text.decode() for answer in asked if answer.ok]
+        return _text(generate_latest(Sum([own.decode(), *others])))
+
+    # -- what layers offer
+
+    async def _own_show(self, request: web.Request) -> web.Response:
+        name = request.match_info["name"]
+        controls = self._controls()
+        return _json(controls.show(name)) if name in controls.names else self._unknown(name)
+
+    async def _show(self, request: web.Request) -> web.Response:
+        name = request.match_info["name"]
+        controls = self._controls()
+        if name not in controls.names:
+            return self._unknown(name)
+        asked = await asyncio.gather(*(_ask(path, "GET", f"/{name}") for path in self._peers))
+        shown = [controls.show(name), *(answer.json() for answer in asked if answer.ok)]
+        told = controls.told(name, shown)
+        return _json({**told, "workers": len(shown)} if self._peers else told)
+
+    async def _own_act(self, request: web.Request) -> web.Response:
+        name, action = request.match_info["name"], request.match_info["action"]
+        controls = self._controls()
+        if name not in controls.names:
+            return self._unknown(name)
+        try:
+            return _json(await controls.act(name, action, _query(request)))
+        except ControlRefused as error:
+            return _error(400, str(error))
+
+    async def _act(self, request: web.Request) -> web.Response:
+        if "origin" in request.headers:
+            # A browser sends it with every POST of a page, which may be anybody's.
+            return _error(403, "not from a web page: use a client that sends no Origin, like curl")
+        own = await self._own_act(request)
+        if own.status != 200 or not self._peers:
+            return own
+        target = request.rel_url.raw_path_qs
+        asked = await asyncio.gather(*(_ask(path, "POST", target) for path in self._peers))
+        done = [orjson.loads(own.text or "{}"), *(answer.json() for answer in asked if answer.ok)]
+        silent = sum(answer.silent for answer in asked)
+        if silent:
+            return _error(504, f"{len(done)} workers did it, {silent} gave no answer: try again")
+        return _json({**add_up(done), "workers": len(done)})
+
+    def _unknown(self, name: str) -> web.Response:
+        offered = ", ".join(f"/{one}" for one in ("healthz", "readyz", "metrics", *self._names))
+        return _error(404, f"no layer offers `{name[:80]}` here; there are {offered}")
+
+    @property
+    def _names(self) -> list[str]:
+        return self._controls().names
 
 
 def _text(body: bytes) -> web.Response:
     return web.Response(body=body, headers={"content-type": TEXT})
 
 
-async def _ask(path: Path) -> str:
-    """Another worker's numbers; nothing from one that is gone or restarting."""
+def _json(value: Mapping[str, Any], status: int = 200) -> web.Response:
+    body = orjson.dumps(value, option=orjson.OPT_APPEND_NEWLINE)
+    return web.Response(status=status, body=body, content_type="application/json")
+
+
+def _error(status: int, message: str) -> web.Response:
+    return _json({"error": {"message": message}}, status)
+
+
+def _query(request: web.Request) -> dict[str, str]:
+    """Raises ControlRefused where a key is written twice."""
+    query = dict(request.query)
+    if len(query) != len(request.query):
+        raise ControlRefused("write each key of the query once")
+    return query
+
+
+class _Answer:
+    """What another worker said. silent: it is there, and gave no answer in time."""
+
+    def __init__(self, status: int = 0, text: bytes = b"", silent: bool = False) -> None:
+        self.ok = status == 200
+        self.text = text
+        self.silent = silent
+
+    def json(self) -> dict[str, Any]:
+        answer: dict[str, Any] = orjson.loads(self.text)
+        return answer
+
+
+async def _ask(path: Path, method: str, target: str) -> _Answer:
+    """Another worker's answer; none of one that is gone or restarting, which has nothing yet."""
     timeout = aiohttp.ClientTimeout(total=PEER_TIMEOUT)
+    url = URL(f"http://worker{target}", encoded=True)
     try:
         async with (
             aiohttp.ClientSession(
                 connector=aiohttp.UnixConnector(str(path)), timeout=timeout
             ) as session,
-            session.get("http://worker/metrics") as answer,
+            session.request(method, url) as answer,
         ):
-            return await answer.text()
-    except (aiohttp.ClientError, OSError, TimeoutError):
-        return ""
+            return _Answer(answer.status, await answer.read())
+    except TimeoutError:
+        return _Answer(silent=True)
+    except (aiohttp.ClientError, OSError):
+        return _Answer()
 
 
 class Sum(Collector):

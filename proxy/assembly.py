@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from . import config
@@ -13,10 +14,14 @@ from .apis import by_name
 from .chain import Handler, Middleware, build
 from .env import Env
 from .router import Route, Router
+from .stores.settings import Stores
 from .telemetry import Telemetry
 from .tls import client_context
 from .upstream.balance import sender
 from .upstream.pool import Endpoint, Pool
+
+if TYPE_CHECKING:
+    from .stores.redis import RedisStore
 
 log = logging.getLogger("remora")
 
@@ -36,6 +41,7 @@ class Assembly:
         self, file: config.Config, loop: asyncio.AbstractEventLoop, telemetry: Telemetry
     ) -> None:
         self.env = Env(loop, telemetry)
+        self._stores = _stores(file.stores, self.env)
         self._layers: list[Middleware] = []
         self.pools = {name: _pools(upstream, loop) for name, upstream in file.upstreams.items()}
         senders = {name: sender(pools, file.host) for name, pools in self.pools.items()}
@@ -70,16 +76,30 @@ class Assembly:
             await layer.start()
 
     async def stop(self) -> None:
-        """Ends spawned work, then layers, the innermost first, then idle connections."""
+        """Ends spawned work, layers, the innermost first, then stores and idle connections."""
         await self.env.stop()
         for layer in reversed(self._layers):
             try:
                 await layer.stop()
             except Exception:
                 log.exception("%s could not be stopped", type(layer).__name__)
+        for store in self._stores:
+            await store.close()
         for pools in self.pools.values():
             for pool in pools:
                 pool.close()
+
+
+def _stores(settings: Stores, env: Env) -> list[RedisStore]:
+    """What the file defines, put where layers find it. The client connects at its first call."""
+    if settings.redis is None:
+        return []
+    # Here, because a file without it should not pay for the import.
+    from .stores.redis import RedisStore
+
+    redis = RedisStore(settings.redis, env)
+    env.stores[redis.name] = redis
+    return [redis]
 
 
 def _pools(upstream: config.Upstream, loop: asyncio.AbstractEventLoop) -> list[Pool]:

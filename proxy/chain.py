@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from .exchange import Request, Response
 
@@ -19,6 +19,90 @@ class BodyFilter(Protocol):
     def end(self) -> bytes: ...
 
 
+class Store(Protocol):
+    """Bytes that workers and replicas share. Each call ends within the store's `timeout`.
+
+    While the store is down no call costs time. `ttl_s`: seconds, more than 0, after which the
+    store itself forgets the key.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def up(self) -> bool:
+        """Whether calls pass now: tells a key that is not there from one that was not asked for."""
+        ...
+
+    compress: Callable[[bytes], bytes] | None
+    """What the file wants done to a large value; gives a short one back as it is. None: nothing."""
+    decompress: Callable[[bytes, int], bytes] | None
+    """Undoes it, up to a size in bytes, else raises ValueError. None: it cannot be undone here."""
+
+    async def get(self, key: bytes) -> bytes | None:
+        """None also while the store is down."""
+        ...
+
+    async def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """In the order of `keys`; all None while the store is down."""
+        ...
+
+    async def set(self, key: bytes, value: bytes, ttl_s: float) -> None:
+        """Nothing happens while the store is down or full."""
+        ...
+
+    async def delete(self, key: bytes) -> None:
+        """Nothing happens while the store is down."""
+        ...
+
+    async def add(self, key: bytes, value: bytes, ttl_s: float) -> bool:
+        """Takes a lease: False where another holds the key. Raises StoreDown."""
+        ...
+
+    async def extend(self, key: bytes, value: bytes, ttl_s: float) -> bool:
+        """Renews a lease: False where the key no longer holds `value`. Raises StoreDown."""
+        ...
+
+    async def compare_delete(self, key: bytes, value: bytes) -> bool:
+        """Gives a lease back: False where the key no longer holds `value`, or on a store down."""
+        ...
+
+    async def increment(self, key: bytes) -> int:
+        """The next number of the key, never one that it had before. Raises StoreDown.
+
+        Its first number is the store's clock in milliseconds, so that a store which has lost the
+        key does not count anew from 1.
+        """
+        ...
+
+
+class ControlRefused(ValueError):
+    """What the admin port was asked for cannot be done; the message says what to ask instead."""
+
+
+class Control(Protocol):
+    """What a layer offers on the admin port: `GET /NAME` and `POST /NAME/ACTION?KEY=VALUE`.
+
+    Every worker and every layer of the name is asked, and what they say is added up: numbers are
+    summed, lists joined, objects merged; text is the first one's, and true is what all say.
+    """
+
+    def show(self) -> dict[str, Any]:
+        """Its state, as JSON has it."""
+        ...
+
+    def told(self, total: dict[str, Any]) -> dict[str, Any]:
+        """The answer, from the sum of every `show`: ratios, and the first few of a long list."""
+        ...
+
+    async def act(self, action: str, query: Mapping[str, str]) -> dict[str, Any]:
+        """What was done. Raises ControlRefused."""
+        ...
+
+
+Numbers = Callable[[], Iterable[tuple[Sequence[str], float]]]
+"""Label values and a number each, read when somebody asks: counting costs an addition."""
+
+
 class Env(Protocol):
     """What a layer may use of the house."""
 
@@ -30,8 +114,34 @@ class Env(Protocol):
         """Run work that outlives its client. Counted, drained at stop; the only `create_task`."""
         ...
 
+    def background(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
+        """Run work that nobody waits for, a drain neither; cancelled at stop."""
+        ...
+
     def counter(self, name: str, documentation: str, labels: Sequence[str] = ()) -> Any:
         """A prometheus counter `remora_NAME_total`, made once however many routes ask."""
+        ...
+
+    def numbers(
+        self,
+        kind: Literal["counter", "gauge"],
+        name: str,
+        documentation: str,
+        labels: Sequence[str],
+        read: Numbers,
+    ) -> None:
+        """Numbers that a layer keeps itself, as `remora_NAME` (a counter's ends in `_total`).
+
+        Several layers may offer one name, with the same labels: they are added up.
+        """
+        ...
+
+    def control(self, name: str, control: Control) -> None:
+        """Offer `control` on the admin port under `name`."""
+        ...
+
+    def store(self, name: str) -> Store | None:
+        """The store that the file defines by this name; None for `memory`, a layer's own."""
         ...
 
 

@@ -7,8 +7,8 @@ these in the same run. A part that is no good by itself is passed over here.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
-from typing import Any, cast
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal, NamedTuple, cast, get_args, get_origin
 
 from . import registry
 from .address import Address, parse_address
@@ -24,10 +24,20 @@ def check(data: dict[str, Any]) -> Told:
     yield from _addresses(data)
     yield from _upstreams(data)
     yield from _matches(_list(data, "routes"))
-    yield from _order(data.get("chain"), ("chain",))
+    chains: list[tuple[Any, Path]] = [(data.get("chain"), ("chain",))]
     for index, route in enumerate(_list(data, "routes")):
         if isinstance(route, dict):
-            yield from _order(route.get("chain"), ("routes", index, "chain"))
+            chains.append((route.get("chain"), ("routes", index, "chain")))
+    defined = data.get("stores")
+    stores = (
+        [name for name, one in defined.items() if one is not None]
+        if isinstance(defined, dict)
+        else []
+    )
+    for chain, path in chains:
+        layers = list(_layers(chain))
+        yield from _order(layers, path)
+        yield from _stores(layers, path, ["memory", *stores])
 
 
 def _list(data: dict[str, Any], key: str) -> list[Any]:
@@ -127,23 +137,60 @@ def _takes_all(first: Match, later: Match) -> bool:
     return first.path == later.path
 
 
-def _order(chain: Any, path: Path) -> Told:
+class _Layer(NamedTuple):
+    """An entry of a chain: where it stands, what it is, and its keys as they are written."""
+
+    at: int
+    name: str
+    cls: type[Any]
+    keys: dict[str, Any]
+
+
+def _layers(chain: Any) -> Iterator[_Layer]:
     """Entries that are no layer are left out: the others still stand in their order."""
-    places: list[int] = []
-    names: list[str] = []
-    classes: list[type[Any]] = []
     for index, entry in enumerate(chain if isinstance(chain, list) else []):
-        name = next(iter(entry), None) if isinstance(entry, dict) and len(entry) == 1 else entry
+        name, keys = entry, None
+        if isinstance(entry, dict) and len(entry) == 1:
+            ((name, keys),) = entry.items()
         if not isinstance(name, str):
             continue
         try:
-            found = registry.find(name)
+            found = cast("type[Any]", registry.find(name))
         except registry.UnknownLayer:
             continue
-        places.append(index)
-        names.append(name)
-        classes.append(cast("type[Any]", found))
+        yield _Layer(index, name, found, keys if isinstance(keys, dict) else {})
+
+
+def _order(layers: Sequence[_Layer], path: Path) -> Told:
     try:
-        check_order(names, classes)
+        check_order([one.name for one in layers], [one.cls for one in layers])
     except ChainOrder as error:
-        yield (*path, places[error.index]), str(error)
+        yield (*path, layers[error.index].at), str(error)
+
+
+def _stores(layers: Sequence[_Layer], path: Path, known: list[str]) -> Told:
+    """Names under a layer's `store` or `stores`, where its Config has that key."""
+    for layer in layers:
+        for key in sorted({"store", "stores"} & layer.cls.Config.model_fields.keys()):
+            written = layer.keys.get(key)
+            here = (*path, layer.at, layer.name, key)
+            items = (
+                [((*here, index), name) for index, name in enumerate(written)]
+                if isinstance(written, list)
+                else [(here, written)]
+            )
+            choices = _choices(layer.cls.Config.model_fields[key].annotation)
+            for place, name in items:
+                if not isinstance(name, str) or name in known or (choices and name not in choices):
+                    continue  # the layer itself tells of a name that it does not know
+                hint = f"known: {', '.join(known)}"
+                if name == "redis":
+                    hint = "add `stores: {redis: {url: …}}` to the file"
+                yield place, f"there is no store `{name}`; {hint}"
+
+
+def _choices(annotation: Any) -> list[Any]:
+    """What the Literals in an annotation allow."""
+    if get_origin(annotation) is Literal:
+        return list(get_args(annotation))
+    return [one for arm in get_args(annotation) for one in _choices(arm)]

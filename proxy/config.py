@@ -6,18 +6,9 @@ seconds and sizes bytes once read; `off` is None.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    WithJsonSchema,
-    model_validator,
-)
+from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from .address import (
     Address,
@@ -29,6 +20,9 @@ from .address import (
 )
 from .layer import Layer as Layer
 from .match import Host, Method, PathPattern
+from .model import Count, File
+from .model import Model as Model
+from .stores.settings import Stores
 from .units import (
     Duration,
     OptionalDuration,
@@ -51,25 +45,11 @@ def _one_or_more(value: Any) -> Any:
     return value if isinstance(value, list | tuple) else [value]
 
 
-def _file(path: Path) -> Path:
-    if not path.is_file():
-        raise ValueError(f"there is no file `{path}`")
-    return path
-
-
 Forwarded = Annotated[
     Literal["off", "x-forwarded", "forwarded"],
     BeforeValidator(_off),
     WithJsonSchema({"enum": ["off", False, "x-forwarded", "forwarded"]}),
 ]
-File = Annotated[Path, AfterValidator(_file)]
-Count = Annotated[int, Field(ge=1)]
-
-
-class Model(BaseModel):
-    """What every part of the file has in common."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
 class ListenerTLS(Model):
@@ -248,6 +228,9 @@ class Config(Model):
     workers: Count = Field(1, description="Processes that serve the same listeners.")
     upstreams: Annotated[dict[str, Upstream], Field(min_length=1)] = Field(
         description="Model servers, by a name of your choice; routes use `default` unless told."
+    )
+    stores: Stores = Field(
+        default_factory=Stores, description="Where layers may keep things, besides `memory`."
     )
     chain: list[Layer] = Field(
         default_factory=list,

@@ -112,3 +112,7 @@ class UpstreamTimeout(UpstreamError):
 
 class ClientGone(Exception):
     """The client left. Never rendered: there is nobody to read it."""
+
+
+class StoreDown(Exception):
+    """A store gave no answer: it failed, was too slow, or is not asked for now. Never rendered."""

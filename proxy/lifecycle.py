@@ -158,4 +158,4 @@ def _admin(server: Server, sock: socket.socket, place: Place | None) -> Admin:
     from .admin import Admin  # 12 MiB of aiohttp: only where it is wanted
 
     own, peers = (place.own, place.peers) if place is not None else (None, ())
-    return Admin(server.telemetry, lambda: server.ready, sock, own, peers)
+    return Admin(server.telemetry, lambda: server.ready, sock, own, peers, lambda: server.controls)

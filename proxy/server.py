@@ -14,6 +14,7 @@ from typing import Any
 from . import config
 from .address import Address
 from .assembly import Assembly
+from .control import Controls
 from .edge import Edge
 from .headers import forwarder
 from .telemetry import Telemetry
@@ -131,6 +132,11 @@ class Server:
     def edge(self) -> Edge:
         assert self._edge is not None, "the server was not started"
         return self._edge
+
+    @property
+    def controls(self) -> Controls:
+        """What the layers offer on the admin port; nothing before there are layers."""
+        return self._assembly.env.controls if self._assembly is not None else Controls()
 
     async def start(self) -> None:
         """Builds what the file names and listens. Raises CannotListen, or what a layer raises."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.core import (
@@ -18,6 +18,7 @@ from prometheus_client.core import (
     Metric,
 )
 
+from .chain import Numbers
 from .exchange import Outcome
 
 # Seconds. A cheap embedding takes milliseconds, a long generation minutes.
@@ -84,6 +85,15 @@ class PoolNumbers(Protocol):
     opened: int
 
 
+class _Offered(NamedTuple):
+    """One family of numbers that layers keep themselves."""
+
+    kind: Literal["counter", "gauge"]
+    documentation: str
+    labels: Sequence[str]
+    reads: list[Numbers]
+
+
 class Telemetry:
     """The registry behind /metrics. Label values come from the file, never from a client."""
 
@@ -94,6 +104,7 @@ class Telemetry:
         self._pools: Sequence[tuple[str, str, PoolNumbers]] = ()
         self._connections: Callable[[], int] = int
         self._counters: dict[str, Counter] = {}
+        self._offered: dict[str, _Offered] = {}
 
     def watch(
         self,
@@ -114,12 +125,25 @@ class Telemetry:
             self._counters[name] = found
         return found
 
+    def numbers(
+        self,
+        kind: Literal["counter", "gauge"],
+        name: str,
+        documentation: str,
+        labels: Sequence[str],
+        read: Numbers,
+    ) -> None:
+        """The family `remora_NAME`, read when asked; what several offer under a name is summed."""
+        offered = self._offered.setdefault(name, _Offered(kind, documentation, tuple(labels), []))
+        offered.reads.append(read)
+
     def describe(self) -> Iterable[Metric]:
         return ()
 
     def collect(self) -> Iterator[Metric]:
         yield from self._collect_routes()
         yield from self._collect_pools()
+        yield from self._collect_offered()
         yield GaugeMetricFamily(
             "remora_client_connections", "Client connections open.", value=self._connections()
         )
@@ -179,3 +203,16 @@ class Telemetry:
             opened.add_metric(where, pool.opened)
             waiting.add_metric(where, pool.waiting)
         yield from (connections, opened, waiting)
+
+    def _collect_offered(self) -> Iterator[Metric]:
+        for name, offered in self._offered.items():
+            sums: dict[tuple[str, ...], float] = {}
+            for read in offered.reads:
+                for values, number in read():
+                    key = tuple(values)
+                    sums[key] = sums.get(key, 0) + number
+            made = CounterMetricFamily if offered.kind == "counter" else GaugeMetricFamily
+            family = made(f"remora_{name}", offered.documentation, labels=offered.labels)
+            for key, number in sums.items():
+                family.add_metric(key, number)
+            yield family

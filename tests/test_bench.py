@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import json
 import math
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,8 +15,9 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tests.bench import load, report, wire
+from tests.bench import hits, load, report, wire
 from tests.bench.layers import Noop
+from tests.bench.peers import Running, free_port
 from tests.bench.scenarios import Column, Row, Table
 
 ROOT = Path(__file__).parents[1]
@@ -39,10 +41,12 @@ def test_a_quick_run_fills_every_table(tmp_path: Path) -> None:
     assert process.returncode == 0, told
 
     tables = json.loads(figures.read_text())["tables"]
-    assert list(tables) == ["pass", "sse", "idle", "layers"]
+    assert list(tables) == ["pass", "sse", "idle", "layers", "cache"]
     for name in ("pass", "sse", "idle"):
         assert list(tables[name]) == ["naive", "remora"]
     assert len(tables["layers"]) == 3
+    assert list(tables["cache"]) == [hits.GET, hits.POST, hits.REDIS]
+    assert tables["cache"][hits.REDIS].pop("helper")[0] >= 0
     for row in (row for table in tables.values() for row in table.values()):
         assert isinstance(row, dict), row
         assert all(len(values) == 1 and math.isfinite(values[0]) for values in row.values())
@@ -89,7 +93,7 @@ async def test_the_load_refuses_a_wrong_answer(answer: bytes) -> None:
             self.transport.write(answer)
 
     server = await asyncio.get_running_loop().create_server(Wrong, "127.0.0.1", 0)
-    target = (server.sockets[0].getsockname()[1], 0)
+    target = load.Target(server.sockets[0].getsockname()[1])
     args = argparse.Namespace(
         kind="pass", target=[target], backend=0, connections=1, seconds=0.2, warmup=0.1
     )
@@ -100,12 +104,35 @@ async def test_the_load_refuses_a_wrong_answer(answer: bytes) -> None:
     assert result["error"].startswith("WrongAnswerError: not the backend's")
 
 
+async def test_a_hit_that_the_backend_hears_of_is_none(tmp_path: Path) -> None:
+    """What asks the backend in the measured window has no figure, right though its answers are."""
+    port = free_port()
+    command = [sys.executable, "-m", "tests.bench.backend", str(port)]
+    running = Running(command, port, min(os.sched_getaffinity(0)), tmp_path / "backend.log")
+    args = argparse.Namespace(
+        kind="hits", target=[load.Target(port, request="page")], backend=0, counter=port,
+        connections=1, seconds=0.2, warmup=0.1,
+    )  # fmt: skip
+    try:
+        (result,) = await load.main(args)
+    finally:
+        running.stop()
+    assert "requests: these were no hits" in result["error"]
+
+
 def test_the_bench_sends_what_it_says() -> None:
-    """Both requests carry 385 bytes of JSON and the answer 437, as the page says."""
-    for request in (wire.request(), wire.request(stream_events=1234)):
+    """The requests carry 385 bytes of JSON and the answer 437, as the page says; each connection
+    asks a cache for something of its own.
+    """
+    calls = [wire.request(), wire.request(stream_events=1234)]
+    calls += [wire.REQUESTS["embeddings"](number) for number in (0, 31)]
+    for request in calls:
         body = request.partition(b"\r\n\r\n")[2]
         assert len(body) == 385
-        assert json.loads(body)["stream"] in (True, False)
+        assert json.loads(body)["model"] == "tiny"
+    assert len(set(calls)) == len(calls)
+    assert wire.REQUESTS["page"](0) != wire.REQUESTS["page"](31)
+    assert wire.PAGE.endswith(wire.ANSWER_BODY)
     assert len(json.dumps(json.loads(wire.ANSWER_BODY), separators=(",", ":"))) == 437
 
 

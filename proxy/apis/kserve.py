@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from ..errors import ProxyError
-from .base import JsonErrors, message_of
+from .base import (
+    JsonErrors,
+    Unconverted,
+    Unmetered,
+    body_of,
+    message_of,
+    named,
+    parse,
+    tells_error,
+)
+from .sampling import greedy, seeded
 
 if TYPE_CHECKING:
     from ..exchange import Request
@@ -18,7 +29,7 @@ _V2 = frozenset(
 )
 
 
-class KServe(JsonErrors):
+class KServe(JsonErrors, Unconverted, Unmetered):
     name = "kserve"
 
     @staticmethod
@@ -47,3 +58,60 @@ class KServe(JsonErrors):
     def describe(self, error: ProxyError) -> dict[str, Any]:
         """`error` is a string and the only key, in the protocol and in Triton's event streams."""
         return {"error": message_of(error)}
+
+    def deterministic(self, request: Request) -> bool:
+        """Predictions are; Triton's `generate` by its parameters; one of a sequence is not."""
+        if request.method != b"POST":
+            return False
+        if self.is_v1(request.method, request.path):
+            return bool(body_of(request))
+        last = request.path.rpartition(b"/")[2]
+        if not request.path.startswith(b"/v2/models/"):
+            return False
+        if last == b"infer":
+            head = _head(request)
+            return "inputs" in head and not _parameters(head).get("sequence_id")
+        if last not in (b"generate", b"generate_stream"):
+            return False
+        # Triton takes an input of the model at the top, and a parameter at either place.
+        body = body_of(request)
+        asked = {**body, **_parameters(body)}
+        if asked.get("sequence_id"):
+            return False
+        return seeded(asked.get("seed", asked.get("random_seed"))) or greedy(asked)
+
+    def model(self, request: Request) -> str:
+        """The name in the path: `/v1/models/NAME:predict`, `/v2/models/NAME/...`."""
+        parts = request.path.split(b"/")
+        if len(parts) < 4 or parts[2] != b"models":
+            return ""
+        name = parts[3]
+        if parts[1] == b"v1" and name.endswith((b":predict", b":explain")):
+            name = name.rpartition(b":")[0]
+        return named(unquote(name.decode("latin-1")))
+
+    def streams(self, request: Request) -> bool:
+        return request.method == b"POST" and request.path.endswith(b"/generate_stream")
+
+    def ends_stream(self, data: bytes) -> bool:
+        """No event does: a stream's end is its connection's."""
+        return False
+
+    def fails_stream(self, data: bytes) -> bool:
+        return tells_error(data)
+
+
+def _head(request: Request) -> dict[str, Any]:
+    """An infer request's JSON, which the binary tensor extension puts before the tensors."""
+    size = request.header(b"inference-header-content-length")
+    if size is None:
+        return body_of(request)
+    if not size.isdigit() or len(size) > 9 or not isinstance(request.body, bytes):
+        return {}
+    head = parse(request.body[: int(size)])
+    return head if isinstance(head, dict) else {}
+
+
+def _parameters(body: dict[str, Any]) -> dict[str, Any]:
+    parameters = body.get("parameters")
+    return parameters if isinstance(parameters, dict) else {}

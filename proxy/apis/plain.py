@@ -5,13 +5,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..errors import ProxyError
-from .base import code_of, message_of, sse
+from .base import (
+    Unconverted,
+    Unmetered,
+    body_of,
+    code_of,
+    message_of,
+    named,
+    sse,
+    tells_error,
+)
 
 if TYPE_CHECKING:
     from ..exchange import Request
 
 
-class Plain:
+class Plain(Unconverted, Unmetered):
     name = "plain"
 
     def owns(self, method: bytes, path: bytes) -> bool:
@@ -28,3 +37,21 @@ class Plain:
         # `error` is what the clients of the known APIs look for: one whose API could not be
         # told, its body being a stream, raises all the same.
         return sse({"error": message_of(error), "code": code_of(error)}, b"error")
+
+    def deterministic(self, request: Request) -> bool:
+        """Never known: such answers are for HTTP's own rules (RFC 9111)."""
+        return False
+
+    def model(self, request: Request) -> str:
+        """What the known APIs' bodies call it; llama.cpp's own routes do, too."""
+        return named(body_of(request).get("model"))
+
+    def streams(self, request: Request) -> bool:
+        return body_of(request).get("stream") is True
+
+    def ends_stream(self, data: bytes) -> bool:
+        """Never known: a stream's end is its connection's."""
+        return False
+
+    def fails_stream(self, data: bytes) -> bool:
+        return tells_error(data)

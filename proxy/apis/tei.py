@@ -5,7 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ProxyError
-from .base import JsonErrors, code_of, message_of
+from .base import (
+    JsonErrors,
+    Unconverted,
+    Unmetered,
+    body_of,
+    code_of,
+    message_of,
+    named,
+    tells_error,
+)
 
 if TYPE_CHECKING:
     from ..exchange import Request
@@ -36,7 +45,7 @@ def is_tei(body: dict[str, Any]) -> bool:
     return isinstance(inputs, list) or not _OPTIONS.isdisjoint(body)
 
 
-class TEI(JsonErrors):
+class TEI(JsonErrors, Unconverted, Unmetered):
     name = "tei"
 
     def owns(self, method: bytes, path: bytes) -> bool:
@@ -52,6 +61,23 @@ class TEI(JsonErrors):
     def describe(self, error: ProxyError) -> dict[str, Any]:
         """`error_type` is one of TEI's; `code` is added, and its clients pass over it."""
         return {"error": message_of(error), "error_type": _type(error), "code": code_of(error)}
+
+    def deterministic(self, request: Request) -> bool:
+        """Whatever it serves is computed from the body alone."""
+        return self.owns(request.method, request.path) and bool(body_of(request))
+
+    def model(self, request: Request) -> str:
+        """It serves one; a client may name it all the same."""
+        return named(body_of(request).get("model"))
+
+    def streams(self, request: Request) -> bool:
+        return False
+
+    def ends_stream(self, data: bytes) -> bool:
+        return False
+
+    def fails_stream(self, data: bytes) -> bool:
+        return tells_error(data)
 
 
 def _type(error: ProxyError) -> str:

@@ -14,41 +14,19 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
-from . import llama
+from . import llama, repeats
 from .child import Child, ChildFailed, ModelServer, free_port, get
 from .gguf import write_model
 from .llama import LlamaServer
+from .printer import DemoFailed, Printer
 from .standin import StandIn
 
-STEPS = 7
+STEPS = 8
 PAIRS = 50
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 PROMPT = "What does a remora do?"
 # More than any step waits for: only a client that leaves ends it.
 ENDLESS = 1_000_000
-
-
-class DemoFailed(Exception):
-    """A step did not do what it is there to show."""
-
-
-class Printer:
-    """Numbered steps on stdout, each line at once, the same with and without a terminal."""
-
-    def __init__(self) -> None:
-        self._began = time.monotonic()
-        self._number = 0
-
-    def step(self, title: str) -> None:
-        self._number += 1
-        elapsed = time.monotonic() - self._began
-        print(f"\n[{self._number}/{STEPS}] {elapsed:5.1f} s  {title}", flush=True)
-
-    def line(self, text: str) -> None:
-        print(f"      {text}", flush=True)
-
-    def piece(self, text: str) -> None:
-        print(text, end="", flush=True)
 
 
 async def show() -> int:
@@ -67,7 +45,7 @@ async def show() -> int:
     for number in SIGNALS:
         loop.add_signal_handler(number, stop, number)
     try:
-        await _steps(Printer())
+        await _steps(Printer(STEPS))
     except (DemoFailed, ChildFailed) as problem:
         print(f"\nthe demo failed: {problem}", file=sys.stderr, flush=True)
         return 1
@@ -98,30 +76,25 @@ async def _steps(out: Printer) -> None:
         server = await stack.enter_async_context(await _model_server(out, folder))
         out.line(f"{server.name}: {server.url}, pid {server.pid}, "
                  f"ready in {server.ready_after:.2f} s")  # fmt: skip
+        out.step("remora in front of it, with this file:")
         remora, admin = _remora(out, folder, server)
         await stack.enter_async_context(remora)
         out.line(f"remora: {remora.url}, pid {remora.pid}, ready in {remora.ready_after:.2f} s")
 
-        direct, through = [
-            await stack.enter_async_context(
-                openai.AsyncOpenAI(
-                    base_url=f"{url}/v1", api_key="none", max_retries=0, timeout=30.0
-                )
-            )
-            for url in (server.url, remora.url)
-        ]
+        direct, through = [await _client(stack, url) for url in (server.url, remora.url)]
         try:
             await _warm(through)
             await _complete(out, through)
             await _chat(out, through)
             await _leave(out, through, server)
             await _compare(out, direct, through)
+            await _cache(out, stack, folder, server)
         except (openai.OpenAIError, TimeoutError, OSError) as problem:
             raise DemoFailed(
                 f"{type(problem).__name__}: {problem}\n{remora.printed()}".strip()
             ) from problem
         await _counters(out, admin)
-        out.line("done, stopping both")
+        out.line("done, stopping all")
 
 
 async def _model_server(out: Printer, folder: Path) -> ModelServer:
@@ -138,9 +111,18 @@ async def _model_server(out: Printer, folder: Path) -> ModelServer:
     return LlamaServer(path)
 
 
-def _remora(out: Printer, folder: Path, server: ModelServer) -> tuple[Child, int]:
-    """Step 2: remora before the server, and its admin port."""
-    out.step("remora in front of it, with this file:")
+async def _client(stack: AsyncExitStack, url: str) -> Any:
+    import openai
+
+    return await stack.enter_async_context(
+        openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0, timeout=30.0)
+    )
+
+
+def _remora(
+    out: Printer, folder: Path, server: ModelServer, chain: str = "[]"
+) -> tuple[Child, int]:
+    """remora before the server, and its admin port."""
     port, admin = free_port(), free_port()
     text = (
         f"listen: 127.0.0.1:{port}\n"
@@ -148,11 +130,11 @@ def _remora(out: Printer, folder: Path, server: ModelServer) -> tuple[Child, int
         "upstreams:\n"
         "  default:\n"
         f"    endpoints: [{server.url}]\n"
-        "chain: []\n"
+        f"chain: {chain}\n"
     )
     for line in text.splitlines():
         out.line(f"| {line}")
-    path = folder / "remora.yaml"
+    path = folder / f"{port}.yaml"
     path.write_text(text)
     argv = [sys.executable, "-m", "proxy", "serve", "-c", str(path)]
     # Nothing is in flight when it is told to stop: the second SIGTERM cuts its drain short.
@@ -261,6 +243,15 @@ async def _compare(out: Printer, direct: Any, through: Any) -> None:
     )
     out.line(f"remora added {middle:.2f} ms (half of the pairs: {low:.2f} to {high:.2f} ms)")
     out.line("a latency on this machine, one request at a time, client included")
+
+
+async def _cache(out: Printer, stack: AsyncExitStack, folder: Path, server: ModelServer) -> None:
+    out.step("questions that come again: a second remora, with the cache")
+    remora, _ = _remora(out, folder, server, "[cache]")
+    await stack.enter_async_context(remora)
+    cached = await _client(stack, remora.url)
+    await _warm(cached)
+    await repeats.compare(out, cached)
 
 
 async def _counters(out: Printer, admin: int) -> None:

@@ -19,7 +19,8 @@ from typing import Any
 
 from . import report
 from .peers import PEERS, ROOT, CannotStartError, install
-from .scenarios import SCENARIOS, Bench
+from .scenarios import Bench
+from .suite import SCENARIOS
 
 FILES = 8192
 """Open files that one process of the bench needs: two for each idle connection, and room."""

@@ -21,12 +21,13 @@ BAD = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"
 
 
 class Clockwork:
-    """Writes each stream's events when they are due: one write an event."""
+    """Writes each stream's events when they are due: one write an event. Counts the requests."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self.streams: list[Connection] = []
         self.opened = 0
+        self.requests = 0
 
     def add(self, stream: Connection) -> None:
         period = 1 / wire.EVENTS_PER_SECOND
@@ -64,18 +65,24 @@ class Connection(asyncio.Protocol):
         if self.buffer:
             data = self.buffer + data
             self.buffer = b""
-        if data.endswith(wire.UNARY_END):
+        if data.endswith((wire.UNARY_END, wire.EMBEDDINGS_END)):
             whole = data.find(b"\r\n\r\n") + 4 + wire.REQUEST_BYTES == len(data)
-            self.transport.write(wire.ANSWER if whole else BAD)
+            self.answer(wire.ANSWER if whole else BAD)
         elif data.endswith(wire.STREAM_END):
             self.left = int(data.rpartition(wire.TOKENS)[2].split(b",")[0])
             self.sent = 0
-            self.transport.write(wire.STREAM_HEAD)
+            self.answer(wire.STREAM_HEAD)
             self.clockwork.add(self)
+        elif data == wire.COUNT:
+            self.transport.write(wire.counted(self.clockwork.requests))
         elif data.startswith(b"GET ") and data.endswith(b"\r\n\r\n"):
-            self.transport.write(wire.ANSWER)
+            self.answer(wire.PAGE)
         else:
             self.buffer = data
+
+    def answer(self, data: bytes) -> None:
+        self.clockwork.requests += 1
+        self.transport.write(data)
 
     def event(self) -> None:
         """The next event; one that back-pressure holds is never made up for."""

@@ -44,18 +44,22 @@ class Connection(asyncio.Protocol):
 class Calls(Connection):
     """Sends the request, verifies the answer, and tells `answered`."""
 
-    REQUEST = wire.request()
-
-    def __init__(self, failed: asyncio.Future[None], answered: Callable[[Calls], None]) -> None:
+    def __init__(
+        self,
+        failed: asyncio.Future[None],
+        answered: Callable[[Calls], None],
+        request: bytes = wire.request(),
+    ) -> None:
         super().__init__(failed)
         self.answered = answered
+        self.request = request
         self.buffer = b""
         self.size = 0
         self.sent_at = 0.0
 
     def send(self) -> None:
         self.sent_at = time.perf_counter()
-        self.transport.write(self.REQUEST)
+        self.transport.write(self.request)
 
     def data_received(self, data: bytes) -> None:
         if self.buffer:

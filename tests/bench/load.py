@@ -1,7 +1,8 @@
 """The load of the bench, closed loop, raw bytes on uvloop: one round over all its proxies.
 
-`python -m tests.bench.load KIND PORT:PID ...` prints a JSON list, an object for each proxy. Every
-answer's status and length are verified; a wrong one makes that proxy's result an error. The
+`python -m tests.bench.load KIND PORT:PID:REQUEST:HELPER ...` prints a JSON list, an object for each
+proxy. REQUEST is a name of wire.REQUESTS, HELPER the process of a server that works for the proxy.
+Every answer's status and length are verified; a wrong one makes that proxy's result an error. The
 proxy's CPU time is read at both ends of each measured window, by this process.
 """
 
@@ -10,11 +11,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import functools
+import itertools
 import json
 import time
 from array import array
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, NamedTuple
 
 import uvloop
 
@@ -27,21 +29,31 @@ SLICE = 0.2
 """Seconds that one proxy has before the next: shorter than what a busy machine drifts in."""
 
 
+class Target(NamedTuple):
+    """One proxy. pid, helper: 0 for none."""
+
+    port: int
+    pid: int = 0
+    request: str = "chat"
+    helper: int = 0
+
+
 class Tally:
     """One proxy's sums over the windows of a round: from `open` to `close`."""
 
-    def __init__(self, port: int, pid: int, backend: int) -> None:
-        self.port = port
-        self.pids = (pid, backend)
+    def __init__(self, target: Target, backend: int) -> None:
+        self.port = target.port
+        self.request = wire.REQUESTS[target.request]
+        self.pids = (target.pid, target.helper, backend)
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.latencies: array[float] = array("d")
-        self.spent = self.others = self.wall = 0.0
+        self.spent = self.helped = self.others = self.wall = 0.0
         self.done = self.reads = 0
 
-    def _now(self) -> tuple[float, float, float]:
-        proxy, backend = (cpu.used(pid) if pid else 0.0 for pid in self.pids)
-        others = cpu.machine() - proxy - backend - time.process_time() * 1e6
-        return proxy, others, time.perf_counter()
+    def _now(self) -> tuple[float, float, float, float]:
+        proxy, helper, backend = (cpu.used(pid) if pid else 0.0 for pid in self.pids)
+        others = cpu.machine() - proxy - helper - backend - time.process_time() * 1e6
+        return proxy, helper, others, time.perf_counter()
 
     def open(self) -> None:
         del self.latencies[self.reads :]  # those of a warm-up
@@ -49,10 +61,11 @@ class Tally:
 
     def close(self, done: int | None = None) -> None:
         """done: requests or events of this window; one for each latency where not given."""
-        spent, others, wall = (
+        spent, helped, others, wall = (
             now - then for now, then in zip(self._now(), self.began, strict=True)
         )
         self.spent += spent
+        self.helped += helped
         self.others += others
         self.wall += wall
         reads = len(self.latencies)
@@ -60,12 +73,17 @@ class Tally:
         self.reads = reads
 
     def figures(self) -> dict[str, float]:
-        """cpu, p50, p99: microseconds. rate: a second. busy, others: % of a core. rss: MiB."""
+        """cpu, helper, p50, p99: microseconds. rate: a second. busy, others: % of a core. rss: MiB.
+
+        helper: only of a proxy that has one.
+        """
         ordered = sorted(self.latencies)
         if not ordered or not self.done:
             raise WrongAnswerError("nothing was answered in the measured time")
+        helped = {"helper": self.helped / self.done} if self.pids[1] else {}
         return {
             "cpu": self.spent / self.done,
+            **helped,
             "p50": ordered[len(ordered) // 2],
             "p99": ordered[len(ordered) * 99 // 100],
             "rate": self.done / self.wall,
@@ -128,14 +146,21 @@ async def pass_through(args: argparse.Namespace, tallies: list[Tally]) -> Result
 
     async def prepare(worker: Worker) -> None:
         port, failed = worker.tally.port, worker.tally.failed
-        make = functools.partial(Calls, failed, worker.answered)
+        numbers = itertools.count()
+
+        def make() -> Calls:
+            return Calls(failed, worker.answered, worker.tally.request(next(numbers)))
+
         worker.calls = await connect(port, args.connections, make)
         await worker.slice(args.warmup)
 
     async def measure(worker: Worker) -> None:
+        before = await asked(args.counter) if args.kind == "hits" else 0
         worker.tally.open()
         await worker.slice(SLICE)
         worker.tally.close()
+        if args.kind == "hits" and (misses := await asked(args.counter) - before):
+            raise WrongAnswerError(f"the backend got {misses} requests: these were no hits")
 
     for turn in range(1 + max(1, round(args.seconds / SLICE))):
         for index, worker in enumerate(workers):
@@ -149,6 +174,16 @@ async def pass_through(args: argparse.Namespace, tallies: list[Tally]) -> Result
     return [
         result or worker.tally.figures() for result, worker in zip(results, workers, strict=True)
     ]
+
+
+async def asked(port: int) -> int:
+    """How many requests the backend has got."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(wire.COUNT)
+    head = await reader.readuntil(b"\r\n\r\n")
+    body = await reader.readexactly(int(head.rpartition(b": ")[2]))
+    writer.close()
+    return int(body)
 
 
 async def sse(args: argparse.Namespace, tallies: list[Tally]) -> Results:
@@ -221,20 +256,22 @@ async def guarded(tally: Tally, step: Coroutine[Any, Any, Result | None], limit:
 
 
 async def main(args: argparse.Namespace) -> Results:
-    tallies = [Tally(port, pid, args.backend) for port, pid in args.target]
-    return await {"pass": pass_through, "sse": sse, "idle": idle}[args.kind](args, tallies)
+    tallies = [Tally(target, args.backend) for target in args.target]
+    kinds = {"pass": pass_through, "hits": pass_through, "sse": sse, "idle": idle}
+    return await kinds[args.kind](args, tallies)
 
 
-def _target(text: str) -> tuple[int, int]:
-    port, _, pid = text.partition(":")
-    return int(port), int(pid or 0)
+def _target(text: str) -> Target:
+    port, pid, request, helper, *_ = [*text.split(":"), "", "", ""]
+    return Target(int(port), int(pid or 0), request or "chat", int(helper or 0))
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
-    parser.add_argument("kind", choices=["pass", "sse", "idle"])
-    parser.add_argument("target", type=_target, nargs="+", help="PORT:PID of a proxy, or PORT")
+    parser.add_argument("kind", choices=["pass", "hits", "sse", "idle"])
+    parser.add_argument("target", type=_target, nargs="+", help="PORT[:PID[:REQUEST[:HELPER]]]")
     parser.add_argument("--backend", type=int, default=0, help="the backend's process")
+    parser.add_argument("--counter", type=int, help="the backend's port: for `hits`, to count")
     parser.add_argument("--connections", type=int, required=True)
     parser.add_argument("--seconds", type=float, default=0.0, help="measured, for each proxy")
     parser.add_argument("--warmup", type=float, default=0.0)

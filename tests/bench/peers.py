@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -27,13 +28,20 @@ class CannotStartError(Exception):
 
 @dataclass(frozen=True)
 class Spot:
-    """Where a proxy is to stand. streaming: the run is of SSE streams. layers: remora's chain."""
+    """Where a proxy is to stand. streaming: the run is of SSE streams. caching: of stored answers.
+    layers: remora's chain. redis: the port of its store. request: what it is asked, a name of
+    wire.REQUESTS. helper: the process of a server that works for it.
+    """
 
     port: int
     upstream: int
     folder: Path
     streaming: bool = False
+    caching: bool = False
     layers: tuple[str, ...] = ()
+    redis: int = 0
+    request: str = "chat"
+    helper: int = 0
 
     def file(self, name: str, text: str) -> str:
         path = self.folder / f"{self.port}-{name}"
@@ -47,6 +55,7 @@ def nginx(spot: Spot) -> list[str]:
         for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )
     user = "user root;" if os.geteuid() == 0 else ""
+    store = f"proxy_cache_path {spot.folder}/{spot.port} keys_zone=hits:1m max_size=64m;"
     text = f"""{user}
 daemon off;
 worker_processes 1;
@@ -55,6 +64,7 @@ error_log stderr;
 events {{ worker_connections 8192; }}
 http {{
   {temp}access_log off;
+  {f"{store} open_file_cache max=100;" if spot.caching else ""}
   keepalive_requests 1000000000;
   upstream backend {{
     server 127.0.0.1:{spot.upstream};
@@ -68,6 +78,7 @@ http {{
       proxy_http_version 1.1;
       proxy_set_header Connection "";
       {"proxy_buffering off;" if spot.streaming else ""}
+      {"proxy_cache hits;" if spot.caching else ""}
     }}
   }}
 }}
@@ -95,34 +106,52 @@ backend model
     return ["haproxy", "-db", "-f", spot.file("haproxy.cfg", text)]
 
 
+def varnish(spot: Spot) -> list[str]:
+    text = f"""vcl 4.1;
+backend default {{ .host = "127.0.0.1"; .port = "{spot.upstream}"; }}
+"""
+    # -j none: its other user could not read the bench's folder. -T none: nobody is to control it.
+    words = (
+        f"-j none -F -T none -a 127.0.0.1:{spot.port} -s malloc,64m -n {spot.folder}/{spot.port}"
+    )
+    return ["varnishd", *words.split(), "-f", spot.file("varnish.vcl", text)]
+
+
 def naive(spot: Spot) -> list[str]:
     return [sys.executable, "-m", "tests.bench.naive", str(spot.port), str(spot.upstream)]
 
 
 def remora(spot: Spot) -> list[str]:
     chain = "".join(f"\n  - {layer}" for layer in spot.layers) or " []"
+    # Longer than on a busy machine any call takes: a miss would not be what is measured.
+    url = f"{{url: redis://127.0.0.1:{spot.redis}/0, timeout: 1s}}"
+    stores = f"stores:\n  redis: {url}\n" if spot.redis else ""
     text = f"""listen: 127.0.0.1:{spot.port}
 admin: off
 upstreams:
   default:
     endpoints: [http://127.0.0.1:{spot.upstream}]
-chain:{chain}
+{stores}chain:{chain}
 """
     return [sys.executable, "-m", "proxy", "serve", "-c", spot.file("remora.yaml", text)]
 
 
 @dataclass(frozen=True)
 class Peer:
-    """A proxy by name. package: Debian's, where it is not Python's. required: cannot be absent."""
+    """A proxy by name. package: Debian's, where it is not Python's, and program: what it brings.
+    services: what Debian would start with it. required: cannot be absent.
+    """
 
     name: str
     command: Callable[[Spot], list[str]]
     package: str | None = None
+    program: str = ""
+    services: tuple[str, ...] = ()
     required: bool = False
 
     @property
     def installed(self) -> bool:
-        return self.package is None or shutil.which(self.name) is not None
+        return self.package is None or shutil.which(self.program) is not None
 
     def version(self) -> str:
         if self.package is None:
@@ -131,17 +160,18 @@ class Peer:
             # What is measured is this tree, whatever is installed.
             project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
             return str(project["version"])
-        flag = {"nginx": "-v", "haproxy": "-v"}[self.name]
-        told = subprocess.run([self.name, flag], capture_output=True, text=True, check=False)
-        words = (told.stderr + told.stdout).replace("/", " ").split()
-        return next((word for word in words if word[0].isdigit()), "unknown")
+        flag = {"varnishd": "-V"}.get(self.program, "-v")
+        told = subprocess.run([self.program, flag], capture_output=True, text=True, check=False)
+        found = re.search(r"\d+\.\d+\.\d+\S*", told.stderr + told.stdout)
+        return found[0] if found else "unknown"
 
 
 PEERS = {
     peer.name: peer
     for peer in (
-        Peer("nginx", nginx, package="nginx-light"),
-        Peer("haproxy", haproxy, package="haproxy"),
+        Peer("nginx", nginx, "nginx-light", "nginx", ("nginx",)),
+        Peer("haproxy", haproxy, "haproxy", "haproxy", ("haproxy",)),
+        Peer("varnish", varnish, "varnish", "varnishd", ("varnish", "varnishncsa")),
         Peer("naive", naive),
         Peer("remora", remora, required=True),
     )
@@ -166,8 +196,8 @@ def install(names: list[str], say: Callable[[str], None]) -> None:
             if done.returncode:
                 say(f"apt-get {command[0]} failed: {done.stderr.strip()[-500:]}")
     if shutil.which("systemctl"):
-        for name in ("nginx", "haproxy"):
-            subprocess.run(["systemctl", "disable", name], capture_output=True, check=False)
+        services = [service for peer in PEERS.values() for service in peer.services]
+        subprocess.run(["systemctl", "disable", *services], capture_output=True, check=False)
 
 
 @contextmanager
@@ -202,7 +232,9 @@ def accepts(port: int) -> bool:
 class Running:
     """A started program on one core; `stop` ends it and all that it started."""
 
-    def __init__(self, command: list[str], port: int, core: int, log: Path) -> None:
+    def __init__(
+        self, command: list[str], port: int, core: int, log: Path, target: str = "chat:0"
+    ) -> None:
         self.port = port
         everywhere = os.sched_getaffinity(0)
         with log.open("wb") as output:
@@ -217,6 +249,8 @@ class Running:
             finally:
                 os.sched_setaffinity(0, everywhere)
         self.pid = self.process.pid
+        self.target = f"{port}:{self.pid}:{target}"
+        """As the load's command line names it."""
         limit = time.monotonic() + START_LIMIT
         while not accepts(port):
             ended = self.process.poll()
@@ -242,7 +276,7 @@ def start(peer: Peer, spot: Spot, core: int) -> Running:
     if not peer.installed:
         raise CannotStartError(f"not installed: apt-get install {peer.package}")
     log = spot.folder / f"{spot.port}.log"
-    return Running(peer.command(spot), spot.port, core, log)
+    return Running(peer.command(spot), spot.port, core, log, f"{spot.request}:{spot.helper}")
 
 
 NOOP = "tests.bench.layers:Noop"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from statistics import median
 from xml.sax.saxutils import escape
 
+from .hits import GET, POST
 from .scenarios import Column, Row, Table
 
 Tables = dict[str, Table]
@@ -28,8 +29,8 @@ def _values(tables: Tables, scenario: str, name: str, key: str) -> list[float]:
     return row.values[key] if row else []
 
 
-def _ratio(scenario: str, to: str) -> Callable[[Tables], list[float]]:
-    return lambda tables: ratio(tables[scenario], "remora", to) if scenario in tables else []
+def _ratio(scenario: str, to: str, row: str = "remora") -> Callable[[Tables], list[float]]:
+    return lambda tables: ratio(tables[scenario], row, to) if scenario in tables else []
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,11 @@ TARGETS = (
            lambda t: _values(t, "idle", "remora", "kept")),
     Target("ten no-op layers, added CPU a request", 5, 2, " us",
            lambda t: _values(t, "layers", "remora, ten no-op layers", "added")),
+    Target("cache hit (GET), CPU against nginx", 4.0, 4.0, "x", _ratio("cache", "nginx", GET)),
+    Target("cache hit (GET), CPU against Varnish", 1.5, 1.0, "x", _ratio("cache", "varnish", GET)),
+    Target("cache hit (POST), CPU against nginx", 4.0, 4.0, "x", _ratio("cache", "nginx", POST)),
+    Target("cache hit (POST), CPU against Varnish", 1.5, 1.0, "x",
+           _ratio("cache", "varnish", POST)),
 )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""What is measured. A new scenario is one more object in SCENARIOS."""
+"""How it is measured: the run, its rounds, and the kinds of scenario."""
 
 from __future__ import annotations
 
@@ -95,8 +95,8 @@ class Bench:
         finally:
             running.stop()
 
-    def spot(self, streaming: bool = False, layers: tuple[str, ...] = ()) -> Spot:
-        return Spot(free_port(), self.upstream, self.folder, streaming, layers)
+    def spot(self, **more: Any) -> Spot:
+        return Spot(free_port(), self.upstream, self.folder, **more)
 
     @contextmanager
     def standing(self, spots: dict[str, tuple[str, Spot]]) -> Iterator[dict[str, Running | Row]]:
@@ -120,8 +120,9 @@ class Bench:
         self, kind: str, proxies: Sequence[Running | None], connections: int, seconds: float
     ) -> list[dict[str, Any]]:
         """One round: figures for each proxy, or {"error": why}. None is the backend itself."""
-        targets = [f"{it.port}:{it.pid}" if it else f"{self.upstream}" for it in proxies]
-        words = f"--backend {self.upstream_pid} --connections {connections}"
+        targets = [it.target if it else f"{self.upstream}" for it in proxies]
+        words = f"--backend {self.upstream_pid} --counter {self.upstream}"
+        words += f" --connections {connections}"
         words += f" --seconds {seconds} --warmup {self.warmup}"
         command = [sys.executable, "-m", "tests.bench.load", kind, *targets, *words.split()]
         everywhere = os.sched_getaffinity(0)
@@ -194,7 +195,7 @@ class UnderLoad:
         names = bench.peers(EVERYONE)
         if not names:
             return None
-        spots = {name: (name, bench.spot(self.streaming)) for name in names}
+        spots = {name: (name, bench.spot(streaming=self.streaming)) for name in names}
         label = f"{self.name}: {self.columns[0].title}"
         rows = bench.rounds_of(label, self.kind, spots, self.connections)
         (alone,) = bench.load(self.kind, [None], self.connections, min(1.0, bench.seconds))
@@ -255,27 +256,3 @@ class Layers:
             Column("rate", "requests/s"),
         )
         return Table(self.name, "Ten no-op layers", columns, rows, against=())
-
-
-_LATENCIES = (Column("p50", "p50 us"), Column("p99", "p99 us"))
-_STATE = (Column("busy", "core busy %"), Column("rss", "RSS MiB", 1))
-
-SCENARIOS: list[Scenario] = [
-    UnderLoad(
-        "pass", "Pass-through: POST, 385 bytes of JSON in, 437 out, 32 keep-alive connections",
-        kind="pass", per="request", connections=32, streaming=False,
-        columns=(
-            Column("cpu", "CPU us a request", 1), *_LATENCIES, Column("rate", "requests/s"), *_STATE
-        ),
-    ),
-    UnderLoad(
-        "sse", "SSE relay: 64 streams, 500 events a second each",
-        kind="sse", per="event", connections=64, streaming=True,
-        columns=(
-            Column("cpu", "CPU us an event", 2), *_LATENCIES, Column("rate", "events/s"),
-            Column("merged", "events a read", 2), *_STATE,
-        ),
-    ),
-    Idle(),
-    Layers(),
-]  # fmt: skip

@@ -1,13 +1,15 @@
-"""The bytes that travel in the bench: one chat request, its answer, and one event of a stream."""
+"""The bytes that travel in the bench: the requests, their answer, and one event of a stream."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 REQUEST_BYTES = 385
 ANSWER_BYTES = 437
 UNARY_END = b'"stream":false}'
 STREAM_END = b'"stream":true}'
+EMBEDDINGS_END = b'"encoding_format":"float"}'
 TOKENS = b'"max_tokens":'
 USAGE = b'"completion_tokens":'
 STAMP = b'"created":'
@@ -30,13 +32,40 @@ def request(stream_events: int | None = None) -> bytes:
         f'"}}],"temperature":0,{TOKENS.decode()}{stream_events or 64},{end.decode()}',
         REQUEST_BYTES,
     )
+    return _post(b"/v1/chat/completions", body)
+
+
+def _post(path: bytes, body: bytes) -> bytes:
     return (
-        b"POST /v1/chat/completions HTTP/1.1\r\nHost: model.internal:8000\r\n"
+        b"POST %b HTTP/1.1\r\nHost: model.internal:8000\r\n"
         b"User-Agent: OpenAI/Python 1.60.0\r\nAccept: application/json\r\n"
         b"Accept-Encoding: gzip, deflate\r\nContent-Type: application/json\r\n"
         b"Authorization: Bearer sk-000000000000000000000000\r\n"
-        b"Content-Length: %d\r\n\r\n" % len(body)
+        b"Content-Length: %d\r\n\r\n" % (path, len(body))
     ) + body
+
+
+def _embeddings(number: int) -> bytes:
+    start = f'{{"model":"tiny","input":"Text {number:03d}. '
+    body = _fill(start, f'",{EMBEDDINGS_END.decode()}', REQUEST_BYTES)
+    return _post(b"/v1/embeddings", body)
+
+
+def _page(number: int) -> bytes:
+    # Without credentials: what carries some is for no shared cache (RFC 9111 section 3.5).
+    return (
+        b"GET /v1/models/tiny-%03d HTTP/1.1\r\nHost: model.internal:8000\r\n"
+        b"User-Agent: OpenAI/Python 1.60.0\r\nAccept: application/json\r\n"
+        b"Accept-Encoding: gzip, deflate\r\n\r\n" % number
+    )
+
+
+REQUESTS: dict[str, Callable[[int], bytes]] = {
+    "chat": lambda number: request(),
+    "embeddings": _embeddings,
+    "page": _page,
+}
+"""What a load can send again and again, by name: a whole request for the number of a connection."""
 
 
 ANSWER_BODY = _fill(
@@ -50,6 +79,18 @@ ANSWER = (
     b"HTTP/1.1 200 OK\r\nServer: bench\r\nContent-Type: application/json\r\n"
     b"Content-Length: %d\r\n\r\n" % ANSWER_BYTES
 ) + ANSWER_BODY
+PAGE = ANSWER.replace(b"Server: bench", b"Server: bench\r\nCache-Control: max-age=3600")
+"""The answer to a GET: the same body, fresh for an hour."""
+
+COUNT = b"GET /count HTTP/1.1\r\nHost: backend\r\n\r\n"
+"""Asks the backend itself how many requests it has got; the number is the answer's body."""
+
+
+def counted(requests: int) -> bytes:
+    """The backend's answer to COUNT."""
+    body = b"%d" % requests
+    return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+
 
 STREAM_HEAD = (
     b"HTTP/1.1 200 OK\r\nServer: bench\r\nContent-Type: text/event-stream\r\n"

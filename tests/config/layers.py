@@ -58,6 +58,21 @@ class Outer(Fake):
     before = ("tests.config.layers:Fake",)
 
 
+class KeepsConfig(BaseModel):
+    """Where it keeps things, told as built-in layers do and as a plugin might."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    stores: list[Literal["memory", "redis"]] = Field(["memory"], description="Where, in order.")
+    store: str = Field("memory", description="Where else.")
+
+
+class Keeps(Fake):
+    """Names stores."""
+
+    Config: ClassVar[type] = KeepsConfig
+
+
 class NoConfig:
     """No layer: it has no Config."""
 

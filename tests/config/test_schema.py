@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from importlib import import_module
 from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,11 @@ WRONG = sorted((Path(__file__).parent / "wrong").glob("*.yaml"))
 @pytest.fixture(autouse=True)
 def one_layer(monkeypatch: pytest.MonkeyPatch) -> None:
     """One layer is installed: the fake one, as `cache`."""
-    points = EntryPoints([EntryPoint("cache", "tests.config.layers:Fake", registry.GROUP)])
+    install(monkeypatch, "tests.config.layers:Fake")
+
+
+def install(monkeypatch: pytest.MonkeyPatch, layer: str) -> None:
+    points = EntryPoints([EntryPoint("cache", layer, registry.GROUP)])
     monkeypatch.setattr(registry, "entry_points", lambda **wanted: points.select(**wanted))
 
 
@@ -44,16 +49,17 @@ def test_it_is_a_schema() -> None:
 
 
 @pytest.mark.parametrize("path", CONF, ids=lambda path: path.stem)
-def test_every_file_that_ships_is_good(path: Path) -> None:
+def test_every_file_that_ships_is_good(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The loader and the schema both take it, with nothing in the environment."""
+    install(monkeypatch, "middleware.cache:Cache")
     load(path, {})
     assert complaints(path.read_text()) == []
 
 
 def test_the_files_that_ship() -> None:
-    """One for each kind of server, and the reference."""
+    """One for each kind of server, one for plain HTTP, and the reference."""
     names = {path.stem for path in CONF}
-    assert names >= {"reference", "tgi", "vllm", "tei", "triton", "llamacpp"}
+    assert names >= {"reference", "tgi", "vllm", "tei", "triton", "llamacpp", "http-cache"}
 
 
 GOOD = [
@@ -105,8 +111,10 @@ def models(kind: type[BaseModel] = Config) -> Iterator[type[BaseModel]]:
     """Every model of the file, found by its annotations."""
     yield kind
     for field in kind.model_fields.values():
-        for name in re.findall(r"proxy\.config\.(\w+)", str(field.annotation)):
-            yield from models(getattr(__import__("proxy.config").config, name))
+        for module, name in re.findall(r"(proxy\.[\w.]+)\.(\w+)", str(field.annotation)):
+            one = getattr(import_module(module), name)
+            if isinstance(one, type) and issubclass(one, Model):
+                yield from models(one)
 
 
 def test_every_key_is_described_and_has_its_default() -> None:
@@ -126,6 +134,7 @@ def test_durations_and_sizes_show_their_unit() -> None:
         ("Timeouts", "total", "off"),
         ("Pool", "idle_timeout", "55s"),
         ("Limits", "body", "1GiB"),
+        ("Redis", "timeout", "50ms"),
         ("layer.cache", "ttl", "5m"),
         ("layer.cache.Store", "timeout", "50ms"),
     ]:

@@ -30,6 +30,9 @@ class Case:
 
 BUILT_IN = [
     Case("access_log", on={"query": True}, fields=(b"x-request-id: 7",)),
+    # Stores, and never answers by itself: every request of the suite is to reach the server.
+    Case("cache", on={"ttl": "1m"}, fields=(b"x-remora-cache: write-only",)),
+    Case("prefetch", on={"probability": 0.1, "budget": 1.0}),
 ]
 
 EXAMPLE = Case("stream_stalls:StreamStalls", on={"stall": "500ms"})

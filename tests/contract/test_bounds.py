@@ -247,4 +247,5 @@ async def test_a_worker_that_does_not_tell(monkeypatch: pytest.MonkeyPatch, tmp_
         hung.bind(str(path))
         hung.listen()
         async with asyncio.timeout(PATIENCE):
-            assert await admin._ask(path) == ""
+            told = await admin._ask(path, "GET", "/metrics")
+            assert told.silent and not told.ok

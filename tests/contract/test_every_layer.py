@@ -197,7 +197,9 @@ async def test_switched_off_it_is_not_there(case: Case, model: ModelServer) -> N
 async def test_switched_on_it_is_there(case: Case, model: ModelServer) -> None:
     """The case's keys put the layer into the handler: what is tested here is not nothing."""
     async with remora(model.url, [case.entry]) as server:
-        assert not hasattr(handler_of(server), "__self__")
+        assert server._assembly is not None
+        bound = getattr(handler_of(server), "__self__", None)
+        assert bound is not server._assembly.pools["default"][0]
 
 
 async def test_it_can_be_stopped_whatever_became_of_its_start(case: Case) -> None:

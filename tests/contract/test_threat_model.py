@@ -30,17 +30,47 @@ NO_BOUNDS = {
     "proxy.supervisor.TICK",
     "proxy.tls.WATCH_INTERVAL",
     "proxy.units._LONGEST",
+    "proxy.stores.zstd.LEVEL",
+    "middleware.cache.variants.INDEX",
+    "middleware.cache.lease.FIRST_LOOK",
+    "middleware.cache.lease.LAST_LOOK",
+    "middleware.cache.lease.NOTHING_FOR",
+    "middleware.cache.purges.KEEP",
+    "middleware.cache.purges.POLL",
+    "middleware.core.envelope.COMPRESSED",
+    "middleware.core.envelope.VERSION",
+    "middleware.core.envelope._FIELDS",
+    "middleware.core.http.cache_control.MAX_SECONDS",
+    "middleware.core.http.cache_control._REMEMBERED_BYTES",
+    "middleware.core.http.dates._YEAR",
+    "middleware.core.http.freshness.CLOCK_SKEW",
+    "middleware.core.http.freshness.HEURISTIC_MAX",
+    "middleware.core.http.freshness.HEURISTIC_SHARE",
+    "middleware.core.key.KEY_BYTES",
+    "middleware.core.lru.OVERHEAD",
+    "middleware.core.memo.OVERHEAD",
+    "middleware.core.successors.CEILING",
+    "middleware.core.successors.SUPPORT",
+    "middleware.core.successors.SWEPT",
 }
 """Numbers in the code that bound nothing: a status, a pace, a sum that no computer overflows."""
 
 SECONDS = {
     "proxy.edge.connection.LINGER", "proxy.server.HANDSHAKE_TIMEOUT", "proxy.server.SETTLE",
-    "proxy.admin.PEER_TIMEOUT", "proxy.supervisor.MAX_BACKOFF",
+    "proxy.admin.PEER_TIMEOUT", "proxy.supervisor.MAX_BACKOFF", "proxy.stores.guard.CONNECT",
+    "middleware.cache.lease.LEASE", "middleware.cache.replay.MAX_PAUSE",
+    "middleware.cache.tiers.MAX_SKEW",
 }  # fmt: skip
 COUNTS = {
     "proxy.server.BACKLOG", "proxy.upstream.answer.MAX_INTERIM", "proxy.router.MEMO_ENTRIES",
     "proxy.upstream.answer.MAX_TRAILERS", "proxy.document.MAX_NODES", "proxy.document._MAX_DEPTH",
-    "proxy.logs.MAX_LINE",
+    "proxy.logs.MAX_LINE", "proxy.control.MAX_LISTED", "proxy.apis.base.MAX_MODEL",
+    "middleware.core.http.vary.MAX_FIELDS", "middleware.cache.tiers.MAX_SHARING",
+    "middleware.cache.stats.MAX_USES", "middleware.cache.offered.MAX_TOP",
+    "middleware.cache.purges.MAX_LABELS", "middleware.cache.purges.MAX_LABEL",
+    "middleware.cache.purges.MAX_TAGS", "middleware.cache.warm.MAX_WARM",
+    "middleware.cache.warm.AT_ONCE", "middleware.prefetch.BURST", "middleware.prefetch.MAX_SENT",
+    "middleware.prefetch.MAX_BACKOFF",
 }  # fmt: skip
 
 
@@ -66,7 +96,7 @@ def default_of(name: str) -> str:
     value = getattr(importlib.import_module(module), constant)
     if name in SECONDS:
         return format_duration(value)
-    return f"{value:,}" if name in COUNTS else format_size(value)
+    return f"{value:,g}" if name in COUNTS else format_size(value)
 
 
 def _default_of_key(name: str) -> str:

@@ -1,0 +1,248 @@
+"""Redis as a store: one server, a Sentinel service or a Cluster. Bytes in, bytes out."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from redis.asyncio import Redis, RedisCluster, Sentinel
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
+
+from ..address import parse_address
+from ..chain import Env
+from ..errors import StoreDown
+from . import settings
+from .guard import Guard
+
+log = logging.getLogger("remora")
+
+LAYOUT = "1"
+"""Part of every key. Another meaning of keys or values gets another number."""
+
+# Scripts are sent whole: they are shorter than the round trip that learns of a restart.
+_EXTEND = """\
+if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('pexpire', KEYS[1], ARGV[2]) end
+return 0"""
+_COMPARE_DELETE = """\
+if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del', KEYS[1]) end
+return 0"""
+_INCREMENT = """\
+if redis.call('exists', KEYS[1]) == 1 then return redis.call('incr', KEYS[1]) end
+local now = redis.call('time')
+local first = now[1] * 1000 + math.floor(now[2] / 1000)
+redis.call('set', KEYS[1], string.format('%.0f', first))
+return first"""
+
+
+class RedisStore:
+    """The store `redis`, as `proxy.chain.Store` tells. Connects at its first call."""
+
+    name = "redis"
+
+    def __init__(self, config: settings.Redis, env: Env) -> None:
+        self._prefix = f"{config.prefix}:{LAYOUT}:".encode()
+        self._cluster: RedisCluster | None = None
+        self._sentinel: Sentinel | None = None
+        self._client: Any = self._made(config)
+        self._guard = Guard(
+            self.name,
+            env,
+            timeout=config.timeout,
+            slots=config.max_connections,
+            trial=self._trial,
+            full=_refuses_writes,
+        )
+        self.compress: Callable[[bytes], bytes] | None = None
+        self.decompress: Callable[[bytes, int], bytes] | None = None
+        if settings.has_zstd():
+            from .zstd import Zstd
+
+            zstd = Zstd(config.compress)
+            # Another replica's file may compress where this one's does not.
+            self.decompress = zstd.decompress
+            self.compress = None if config.compress is None else zstd.compress
+
+    @property
+    def up(self) -> bool:
+        return self._guard.up
+
+    async def get(self, key: bytes) -> bytes | None:
+        full = self._prefix + key
+        try:
+            value: bytes | None = await self._guard.call("get", lambda: self._client.get(full))
+        except StoreDown:
+            return None
+        self._guard.count("get", "miss" if value is None else "hit")
+        return value
+
+    async def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        if not keys:
+            return []
+        full = [self._prefix + key for key in keys]
+        # Keys of a Cluster lie on several nodes, which no single MGET reaches.
+        mget = self._client.mget if self._cluster is None else self._cluster.mget_nonatomic
+        try:
+            values: list[bytes | None] = await self._guard.call("get_many", lambda: mget(full))
+        except StoreDown:
+            return [None] * len(keys)
+        self._guard.count("get_many", "hit" if any(v is not None for v in values) else "miss")
+        return values
+
+    async def set(self, key: bytes, value: bytes, ttl_s: float) -> None:
+        full, ttl = self._prefix + key, _milliseconds(ttl_s)
+        try:
+            await self._write("set", lambda: self._client.set(full, value, px=ttl))
+        except StoreDown:
+            pass
+
+    async def delete(self, key: bytes) -> None:
+        full = self._prefix + key
+        try:
+            # Allowed to a Redis that is full, so it is no write in the guard's sense.
+            await self._guard.call("delete", lambda: self._client.delete(full))
+        except StoreDown:
+            return
+        self._guard.count("delete", "ok")
+
+    async def add(self, key: bytes, value: bytes, ttl_s: float) -> bool:
+        full, ttl = self._prefix + key, _milliseconds(ttl_s)
+        return bool(
+            await self._write("add", lambda: self._client.set(full, value, px=ttl, nx=True))
+        )
+
+    async def extend(self, key: bytes, value: bytes, ttl_s: float) -> bool:
+        arguments = (self._prefix + key, value, _milliseconds(ttl_s))
+        return bool(await self._write("extend", lambda: self._client.eval(_EXTEND, 1, *arguments)))
+
+    async def compare_delete(self, key: bytes, value: bytes) -> bool:
+        arguments = (self._prefix + key, value)
+        try:
+            deleted = await self._guard.call(
+                "compare_delete", lambda: self._client.eval(_COMPARE_DELETE, 1, *arguments)
+            )
+        except StoreDown:
+            return False
+        self._guard.count("compare_delete", "ok")
+        return bool(deleted)
+
+    async def increment(self, key: bytes) -> int:
+        full = self._prefix + key
+        return int(await self._write("increment", lambda: self._client.eval(_INCREMENT, 1, full)))
+
+    async def close(self) -> None:
+        """Ends what is under way; no call passes any more. Never raises."""
+        await self._guard.close()
+        try:
+            await self._client.aclose()
+            for sentinel in self._sentinel.sentinels if self._sentinel is not None else ():
+                await sentinel.aclose()
+        except (RedisError, OSError):
+            log.exception("store %s could not be closed", self.name)
+
+    async def _write(self, call: str, work: Callable[[], Any]) -> Any:
+        value = await self._guard.call(call, work, write=True)
+        self._guard.count(call, "ok")
+        return value
+
+    async def _trial(self) -> None:
+        """Raises where Redis does not answer; one that only refuses writes does.
+
+        Idle connections are given up first: they may lead to a server that has been replaced.
+        """
+        if self._cluster is None:
+            await self._client.connection_pool.disconnect(inuse_connections=False)
+        else:
+            await self._cluster.aclose()
+            await self._cluster.initialize()
+        try:
+            await self._client.set(self._prefix + b"trial", b"", px=1000)
+        except Exception as error:
+            if not _refuses_writes(error):
+                raise
+
+    def _made(self, config: settings.Redis) -> Any:
+        place = settings.parse_redis_url(config.url)
+        secret = config.password
+        options: dict[str, Any] = {
+            "username": config.username or place.username,
+            "password": place.password if secret is None else secret.get_secret_value(),
+            # The guard bounds a whole call; the client's own bounds would cost a timer each.
+            "socket_timeout": None,
+            "socket_connect_timeout": None,
+            "protocol": 2,
+        }
+        retry: dict[str, Any] = {"retry": Retry(NoBackoff(), 0)}
+        tls: dict[str, Any] = {}
+        if place.tls:
+            tls = {"ssl": True, "ssl_ca_certs": str(config.ca) if config.ca else None}
+        if config.cluster:
+            # Its retries are how it follows a slot to another node; the guard bounds them, too.
+            # A node that hangs must not use up the time of a trial, which asks several.
+            retry = {"retry": Retry(NoBackoff(), 3)}
+            options |= {
+                "socket_timeout": config.timeout,
+                "socket_connect_timeout": config.timeout,
+            }
+            self._cluster = RedisCluster(
+                place.host,
+                place.port,
+                max_connections=config.max_connections,
+                **options,
+                **retry,
+                **tls,
+            )
+            return self._cluster
+        # One more than there are slots, for the trial.
+        options |= {"max_connections": config.max_connections + 1, "db": place.db}
+        if config.sentinel is not None:
+            return self._watched(config, config.sentinel, {**options, **tls}, tls)
+        return Redis(
+            host=place.host,
+            port=place.port,
+            unix_socket_path=place.path,
+            **options,
+            **retry,
+            **tls,
+        )
+
+    def _watched(
+        self,
+        config: settings.Redis,
+        sentinel: settings.Sentinel,
+        options: dict[str, Any],
+        tls: dict[str, Any],
+    ) -> Any:
+        nodes = [parse_address(node) for node in sentinel.nodes]
+        secret = sentinel.password
+        self._sentinel = Sentinel(  # type: ignore[no-untyped-call]
+            [(node.host, node.port) for node in nodes],
+            sentinel_kwargs={
+                "password": None if secret is None else secret.get_secret_value(),
+                # So that one that is away does not use up the trial's time.
+                "socket_timeout": config.timeout,
+                "socket_connect_timeout": config.timeout,
+                "protocol": 2,
+                "retry": Retry(NoBackoff(), 0),
+                **tls,
+            },
+        )
+        return self._sentinel.master_for(sentinel.service, retry=Retry(NoBackoff(), 0), **options)
+
+
+def _milliseconds(seconds: float) -> int:
+    return max(1, int(seconds * 1000))
+
+
+def _refuses_writes(error: Exception) -> bool:
+    """Memory or disk is full, replicas are missing, or this is a replica."""
+    if isinstance(error, OutOfMemoryError | ReadOnlyError):
+        return True
+    told = str(error)
+    # Redis 6 wraps what a script met into a text of its own.
+    return isinstance(error, ResponseError) and (
+        told.startswith(("OOM ", "READONLY ", "MISCONF ", "NOREPLICAS "))
+        or "-OOM command not allowed" in told
+    )
