@@ -86,7 +86,7 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 def _schema(arguments: argparse.Namespace) -> int:
-    from .schema import schema
+    from .file.schema import schema
 
     print(json.dumps(schema(), indent=2))
     return 0

@@ -18,10 +18,10 @@ from .address import (
     TrustedNetwork,
     parse_address,
 )
-from .layer import Layer as Layer
-from .match import Host, Method, PathPattern
-from .model import Count, File
-from .model import Model as Model
+from .file.layer import Layer as Layer
+from .file.match import Host, Method, PathPattern
+from .file.model import Count, File
+from .file.model import Model as Model
 from .stores.settings import Stores
 from .units import (
     Duration,

@@ -10,11 +10,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from . import checks, document, mistakes
 from .config import DEFAULT_ADMIN, Config
-from .document import WHOLE, Document, Position, Unreadable
-from .mistakes import Found
-from .mistakes import Mistake as Mistake
+from .file import checks, document, mistakes
+from .file.document import WHOLE, Document, Position, Unreadable
+from .file.mistakes import Found
+from .file.mistakes import Mistake as Mistake
 from .units import IN_FILE
 
 

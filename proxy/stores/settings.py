@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
 from ..address import parse_address
-from ..model import Count, File, Model
+from ..file.model import Count, File, Model
 from ..units import OptionalSize, PositiveDuration, Secret, unit
 
 _URL_PATTERN = r"^(?:unix:/.+|rediss?://[^\s?#]+)$"

@@ -16,8 +16,8 @@ from pydantic import BaseModel
 
 from proxy import registry
 from proxy.config import Config, Model
+from proxy.file.schema import schema
 from proxy.loader import ConfigError, load, load_text
-from proxy.schema import schema
 
 CONF = sorted((Path(__file__).parents[2] / "conf").glob("*.yaml"))
 WRONG = sorted((Path(__file__).parent / "wrong").glob("*.yaml"))

@@ -24,7 +24,7 @@ DOC = ROOT / "docs" / "threat-model.md"
 NO_BOUNDS = {
     "proxy.cli.MISTAKES",
     "proxy.deadline.CHECKS",
-    "proxy.mistakes._FEW",
+    "proxy.file.mistakes._FEW",
     "proxy.supervisor.FIRST_BACKOFF",
     "proxy.supervisor.STABLE_AFTER",
     "proxy.supervisor.TICK",
@@ -63,7 +63,8 @@ SECONDS = {
 }  # fmt: skip
 COUNTS = {
     "proxy.server.BACKLOG", "proxy.upstream.answer.MAX_INTERIM", "proxy.router.MEMO_ENTRIES",
-    "proxy.upstream.answer.MAX_TRAILERS", "proxy.document.MAX_NODES", "proxy.document._MAX_DEPTH",
+    "proxy.upstream.answer.MAX_TRAILERS", "proxy.file.document.MAX_NODES",
+    "proxy.file.document._MAX_DEPTH",
     "proxy.logs.MAX_LINE", "proxy.control.MAX_LISTED", "proxy.apis.base.MAX_MODEL",
     "middleware.core.http.vary.MAX_FIELDS", "middleware.cache.tiers.MAX_SHARING",
     "middleware.cache.stats.MAX_USES", "middleware.cache.offered.MAX_TOP",

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from proxy.chain import Env, Handler, RouteInfo, Store
 from proxy.exchange import Request, Response
-from proxy.layer import Layer
+from proxy.file.layer import Layer
 from tests.conftest import Serve, UpstreamMaker
 from tests.road.scripted import answering
 from tests.road.wire import ok

@@ -10,10 +10,10 @@ import difflib
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal, NamedTuple, cast, get_args, get_origin
 
-from . import registry
-from .address import Address, parse_address
-from .chain import ChainOrder, check_order
-from .config import DEFAULT_ADMIN, DEFAULT_LISTEN, Match
+from .. import registry
+from ..address import Address, parse_address
+from ..chain import ChainOrder, check_order
+from ..config import DEFAULT_ADMIN, DEFAULT_LISTEN, Match
 from .document import Path
 
 Told = Iterator[tuple[Path, str]]

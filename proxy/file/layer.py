@@ -9,8 +9,8 @@ from typing import Any
 from pydantic import BaseModel, GetJsonSchemaHandler, ValidationError, ValidationInfo
 from pydantic_core import PydanticCustomError, core_schema
 
-from . import registry
-from .units import in_file
+from .. import registry
+from ..units import in_file
 
 MISTAKES_IN_LAYER = "mistakes_in_layer"
 """Type of the error that carries what is wrong inside of a layer's own keys."""
@@ -34,7 +34,7 @@ class Layer:
     def __get_pydantic_json_schema__(
         cls, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
-        return {"title": "Layer"}  # proxy.schema puts the layers' own schemas in its place
+        return {"title": "Layer"}  # proxy.file.schema puts the layers' own schemas in its place
 
 
 def _layer(value: Any, info: ValidationInfo) -> Layer:

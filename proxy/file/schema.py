@@ -11,8 +11,8 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 
-from . import registry
-from .config import DEFAULT_LISTEN, Config, Listener
+from .. import registry
+from ..config import DEFAULT_LISTEN, Config, Listener
 
 Schema = dict[str, Any]
 
