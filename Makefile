@@ -52,6 +52,7 @@ clean:
 .venv/.test: pyproject.toml | .venv/bin/python
 	@echo 'setting up .venv: remora, its tests, llama.cpp'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test,demo]'
+	@$(BIN)/python -m tests.stores.binary || echo 'no redis-server for this machine: apt install redis-server'
 	@touch $@ .venv/.demo .venv/.core
 .venv/.dev: pyproject.toml | .venv/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'

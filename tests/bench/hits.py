@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from proxy import registry
-from tests.stores.server import binary
+from tests.stores.binary import binary
 
 from .peers import CannotStartError, Running, Spot, free_port
 from .scenarios import Bench, Column, Row, Table

