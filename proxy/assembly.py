@@ -45,6 +45,7 @@ class Assembly:
         self._layers: list[Middleware] = []
         self.pools = {name: _pools(upstream, loop) for name, upstream in file.upstreams.items()}
         senders = {name: sender(pools, file.host) for name, pools in self.pools.items()}
+        self.env.upstreams = senders
         shared = self._make(file.chain)
         self.router = Router([self._route(route, shared, senders) for route in file.routes])
 

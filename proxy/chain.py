@@ -144,6 +144,10 @@ class Env(Protocol):
         """The store that the file defines by this name; None for `memory`, a layer's own."""
         ...
 
+    def upstream(self, name: str) -> Handler | None:
+        """Sends to an upstream of the file, past every layer; None where it has none so named."""
+        ...
+
 
 class RouteInfo(Protocol):
     """What a layer may know of the route it is bound to."""

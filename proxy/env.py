@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from time import monotonic
 from typing import Any, Literal
 
-from .chain import Control, Numbers, Store
+from .chain import Control, Handler, Numbers, Store
 from .control import Controls
 from .telemetry import Telemetry
 
@@ -25,6 +25,7 @@ class Env:
         self._spawned: set[asyncio.Task[Any]] = set()
         self._background: set[asyncio.Task[Any]] = set()
         self.stores: dict[str, Store] = {}
+        self.upstreams: dict[str, Handler] = {}
         self.controls = Controls()
 
     def spawn(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
@@ -57,6 +58,9 @@ class Env:
 
     def store(self, name: str) -> Store | None:
         return self.stores.get(name)
+
+    def upstream(self, name: str) -> Handler | None:
+        return self.upstreams.get(name)
 
     @property
     def spawned(self) -> int:

@@ -5,12 +5,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class ProxyError(Exception):
     """A refusal or failure that becomes an answer.
 
     status: HTTP status of the answer. code: stable, snake_case. retry_after: seconds, or None.
     close: the client's connection cannot be used again (its framing is not to be trusted).
+    headers: fields the answer carries besides, such as the www-authenticate of a 401.
     """
 
     status = 500
@@ -24,10 +27,12 @@ class ProxyError(Exception):
         status: int | None = None,
         code: str | None = None,
         retry_after: float | None = None,
+        headers: Sequence[tuple[bytes, bytes]] = (),
     ) -> None:
         super().__init__(message)
         self.message = message
         self.retry_after = retry_after
+        self.headers = headers
         if status is not None:
             self.status = status
         if code is not None:

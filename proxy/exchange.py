@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import orjson
@@ -57,6 +58,29 @@ class Outcome:
         self.error: ProxyError | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who asks, as `auth` found it out. name: from the file, so it may be a label.
+
+    limits: as `rate_limit` writes them ("20/second"), in the place of the layer's own for this
+    key; None: the layer's. priority: for a queue, the higher first.
+    """
+
+    name: str
+    limits: tuple[str, ...] | None = None
+    priority: int = 0
+
+
+class Gate(Protocol):
+    """Asked by the balancer for each endpoint, by name, before it chooses: a breaker per endpoint.
+
+    No await stands between `admits` and `chosen`, so a permit seen is a permit taken.
+    """
+
+    def admits(self, endpoint: str) -> bool: ...
+    def chosen(self, endpoint: str) -> None: ...
+
+
 _UNPARSED: Any = object()
 
 
@@ -70,9 +94,10 @@ class Request:
 
     # fmt: off
     __slots__ = (
-        "_api", "_ends", "_json", "body", "chunked", "client", "declared", "finished", "headers",
-        "http10", "interim", "label", "method", "outcome", "path", "received_at", "route_api",
-        "scheme", "target", "tenant", "upgrade", "want_continue",
+        "_api", "_ends", "_json", "avoid", "body", "chunked", "client", "declared", "endpoint",
+        "finished", "gate", "headers", "http10", "identity", "interim", "label", "method",
+        "outcome", "path", "received_at", "route_api", "scheme", "target", "tenant", "upgrade",
+        "want_continue",
     )
     # fmt: on
 
@@ -106,6 +131,12 @@ class Request:
         self.interim: Callable[[int, bytes, Headers], None] | None = None
         """Passes an upstream's 1xx answer to the client; None where nobody can take it."""
         self.tenant: str | None = None
+        self.identity: Identity | None = None
+        self.avoid: frozenset[str] = frozenset()
+        """Endpoints that failed this request already: taken only where no other is left."""
+        self.gate: Gate | None = None
+        self.endpoint = ""
+        """Name of the endpoint that the balancer chose; empty before."""
         self.label = "other"
         """Name of the route, for logs and metrics."""
         self.route_api: Api | None = None
@@ -195,6 +226,8 @@ class Request:
         twin.chunked = self.chunked
         twin.http10 = self.http10
         twin.tenant = self.tenant
+        twin.identity = self.identity
+        twin.avoid = self.avoid
         twin.label = self.label
         twin.route_api = self.route_api
         return twin

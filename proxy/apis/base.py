@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import orjson
 
 from ..errors import InternalError, ProxyError
+from .prompt import Prompt
 
 if TYPE_CHECKING:
     from ..exchange import Request
@@ -83,6 +84,14 @@ class Api(Protocol):
 
     def fails_stream(self, data: bytes) -> bool:
         """Whether an event with this data tells of an error, whatever the status was."""
+        ...
+
+    def prompt(self, request: Request) -> Prompt:
+        """What the model is to read; no text and 0 tokens where the API cannot tell."""
+        ...
+
+    def max_tokens(self, request: Request) -> int | None:
+        """Tokens that the answer may take, all choices together; None: the client set no bound."""
         ...
 
     def usage(self, answer: Any) -> int:
@@ -167,7 +176,10 @@ class Unconverted:
 
 
 class Unmetered:
-    """An API that tells no tokens."""
+    """An API that tells no tokens, and writes none."""
+
+    def max_tokens(self, request: Request) -> int | None:
+        return 0
 
     def usage(self, answer: Any) -> int:
         return 0

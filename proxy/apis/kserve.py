@@ -16,6 +16,7 @@ from .base import (
     parse,
     tells_error,
 )
+from .prompt import Prompt, most_of, prompt_of
 from .sampling import greedy, seeded
 
 if TYPE_CHECKING:
@@ -89,6 +90,17 @@ class KServe(JsonErrors, Unconverted, Unmetered):
         if parts[1] == b"v1" and name.endswith((b":predict", b":explain")):
             name = name.rpartition(b":")[0]
         return named(unquote(name.decode("latin-1")))
+
+    def prompt(self, request: Request) -> Prompt:
+        """Triton's `generate` takes text; a tensor's tokens are not known."""
+        return prompt_of(body_of(request).get("text_input"))
+
+    def max_tokens(self, request: Request) -> int | None:
+        """A prediction writes none."""
+        if not request.path.endswith((b"/generate", b"/generate_stream")):
+            return 0
+        body = body_of(request)
+        return most_of({**body, **_parameters(body)}.get("max_tokens"))
 
     def streams(self, request: Request) -> bool:
         return request.method == b"POST" and request.path.endswith(b"/generate_stream")

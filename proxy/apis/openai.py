@@ -21,6 +21,7 @@ from .base import (
 )
 from .convert_openai import to_events, to_whole
 from .kserve import KServe
+from .prompt import Prompt, most_of, prompt_of
 from .sampling import greedy, seeded
 from .shape import Untold
 
@@ -63,6 +64,12 @@ _STATE = ("conversation", "background", "store", "web_search_options", "data_sou
 
 # Kinds of tools that the client runs.
 _OURS = ("function", "custom")
+
+# What a model reads, in the order in which it does.
+_READ = ("tools", "system", "instructions", "messages", "prompt", "input", "query", "documents")
+
+# The bound on an answer; the newer name first.
+_MOST = ("max_completion_tokens", "max_tokens", "max_output_tokens", "n_predict")
 
 _STREAM_KEYS = frozenset({"stream", "stream_options"})
 
@@ -139,6 +146,20 @@ class OpenAI(JsonErrors):
         if not any(mark in data for mark in _FAILED_BYTES):
             return False
         return tells_error(data) or _type(data) in _FAILED
+
+    def prompt(self, request: Request) -> Prompt:
+        """Tools come first, as chat templates put them; a rerank's query before its documents."""
+        return prompt_of(*map(body_of(request).get, _READ))
+
+    def max_tokens(self, request: Request) -> int | None:
+        body = body_of(request)
+        if not request.path.endswith((*_GENERATIONS, _INVOCATIONS)):
+            return 0
+        several = max((body.get("n"), body.get("best_of")), key=lambda one: most_of(one) or 0)
+        for name in _MOST:
+            if (most := most_of(body.get(name), several)) is not None:
+                return most
+        return None
 
     def usage(self, answer: Any) -> int:
         if not isinstance(answer, dict):

@@ -15,6 +15,7 @@ from .base import (
     sse,
     tells_error,
 )
+from .prompt import Prompt, most_of, prompt_of
 
 if TYPE_CHECKING:
     from ..exchange import Request
@@ -45,6 +46,14 @@ class Plain(Unconverted, Unmetered):
     def model(self, request: Request) -> str:
         """What the known APIs' bodies call it; llama.cpp's own routes do, too."""
         return named(body_of(request).get("model"))
+
+    def prompt(self, request: Request) -> Prompt:
+        """What llama.cpp's own routes call it."""
+        return prompt_of(*map(body_of(request).get, ("prompt", "content", "messages")))
+
+    def max_tokens(self, request: Request) -> int | None:
+        body = body_of(request)
+        return most_of(body.get("n_predict", body.get("max_tokens")))
 
     def streams(self, request: Request) -> bool:
         return body_of(request).get("stream") is True

@@ -25,5 +25,6 @@ def render(error: ProxyError, api: Api) -> Response:
     ]
     if error.retry_after is not None and math.isfinite(error.retry_after):
         headers.append((b"retry-after", b"%d" % max(0, math.ceil(error.retry_after))))
+    headers += error.headers
     headers.append((b"x-remora-error", code_of(error).encode()))
     return Response(error.status, headers, body, _REASONS.get(error.status, b""))

@@ -15,6 +15,7 @@ from .base import (
     named,
     tells_error,
 )
+from .prompt import Prompt, prompt_of
 
 if TYPE_CHECKING:
     from ..exchange import Request
@@ -69,6 +70,9 @@ class TEI(JsonErrors, Unconverted, Unmetered):
     def model(self, request: Request) -> str:
         """It serves one; a client may name it all the same."""
         return named(body_of(request).get("model"))
+
+    def prompt(self, request: Request) -> Prompt:
+        return prompt_of(*map(body_of(request).get, ("query", "inputs", "texts")))
 
     def streams(self, request: Request) -> bool:
         return False

@@ -20,6 +20,7 @@ from .base import (
     tells_error,
 )
 from .convert_tgi import to_events, to_whole
+from .prompt import Prompt, most_of, prompt_of
 from .sampling import greedy_by_default, seeded
 from .shape import Untold
 from .tei import is_tei
@@ -103,6 +104,18 @@ class TGI(JsonErrors):
 
     def fails_stream(self, data: bytes) -> bool:
         return tells_error(data)
+
+    def prompt(self, request: Request) -> Prompt:
+        return prompt_of(body_of(request).get("inputs"), body_of(request).get("messages"))
+
+    def max_tokens(self, request: Request) -> int | None:
+        """TGI takes `best_of` at once and answers with one: each costs."""
+        parameters = body_of(request).get("parameters")
+        if request.path == b"/chat_tokenize":
+            return 0
+        if not isinstance(parameters, dict):
+            return None
+        return most_of(parameters.get("max_new_tokens"), parameters.get("best_of"))
 
     def usage(self, answer: Any) -> int:
         """Tokens generated, and those of the prompt where the answer has or counts them."""

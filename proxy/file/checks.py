@@ -34,8 +34,11 @@ def check(data: dict[str, Any]) -> Told:
         if isinstance(defined, dict)
         else []
     )
+    upstreams = data.get("upstreams")
     for chain, path in chains:
         layers = list(_layers(chain))
+        if isinstance(upstreams, dict):
+            yield from _fallbacks(layers, path, list(upstreams))
         yield from _order(layers, path)
         yield from _stores(layers, path, ["memory", *stores])
 
@@ -103,9 +106,13 @@ def _upstreams(data: dict[str, Any]) -> Told:
             continue
         name = route.get("upstream", "default")
         if isinstance(name, str) and name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean `{near[0]}`?" if near else f"known: {', '.join(known)}"
-            yield ("routes", index, "upstream"), f"there is no upstream `{name}`; {hint}"
+            yield ("routes", index, "upstream"), _no_upstream(name, known)
+
+
+def _no_upstream(name: str, known: list[Any]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean `{near[0]}`?" if near else f"known: {', '.join(known)}"
+    return f"there is no upstream `{name}`; {hint}"
 
 
 def _matches(routes: list[Any]) -> Told:
@@ -187,6 +194,16 @@ def _stores(layers: Sequence[_Layer], path: Path, known: list[str]) -> Told:
                 if name == "redis":
                     hint = "add `stores: {redis: {url: …}}` to the file"
                 yield place, f"there is no store `{name}`; {hint}"
+
+
+def _fallbacks(layers: Sequence[_Layer], path: Path, known: list[Any]) -> Told:
+    """Names under a layer's `fallback`, where its Config has that key: an upstream's."""
+    for layer in layers:
+        if "fallback" not in layer.cls.Config.model_fields:
+            continue
+        name = layer.keys.get("fallback")
+        if isinstance(name, str) and name not in known:
+            yield (*path, layer.at, layer.name, "fallback"), _no_upstream(name, known)
 
 
 def _choices(annotation: Any) -> list[Any]:

@@ -49,3 +49,10 @@ def test_a_code_cannot_write_headers() -> None:
     response = render(ProxyError("x", code="a\r\nset-cookie: b=1"), by_name["plain"])
     assert response.header(b"x-remora-error") == b"a__set-cookie__b_1"
     assert response.header(b"set-cookie") is None
+
+
+def test_an_errors_own_fields_are_sent() -> None:
+    """What a refusal must say in a header, such as www-authenticate, is in the answer."""
+    challenge = (b"www-authenticate", b"Bearer")
+    error = ProxyError("who are you?", status=401, code="no_key", headers=[challenge])
+    assert challenge in render(error, by_name["openai"]).headers

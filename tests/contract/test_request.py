@@ -6,7 +6,7 @@ import pytest
 
 from proxy import exchange
 from proxy.errors import BodyTooLarge, ClientGone
-from proxy.exchange import Outcome, Request, Stream
+from proxy.exchange import Identity, Outcome, Request, Stream
 
 from .layers import (
     Answers,
@@ -157,6 +157,7 @@ async def test_a_fork_has_its_own_body_headers_and_end() -> None:
     """What is done to it is not done to the client's request, and the other way round."""
     asked = request(b'{"a":1}')
     asked.tenant, asked.label = "t", "r"
+    asked.identity, asked.avoid = Identity("t", priority=2), frozenset(("http://one",))
     told: list[str] = []
     asked.on_end(lambda outcome: told.append("client's"))
     assert asked.json() == {"a": 1}
@@ -165,6 +166,7 @@ async def test_a_fork_has_its_own_body_headers_and_end() -> None:
     fork.headers.append((b"X-B", b"2"))
     assert (fork.method, fork.target, fork.path) == (b"POST", b"/v1/x?key=1", b"/v1/x")
     assert (fork.tenant, fork.label, fork.client) == ("t", "r", "10.0.0.1")
+    assert (fork.identity, fork.avoid) == (asked.identity, asked.avoid)
     assert fork.header(b"x-a") == b"1" and asked.header(b"x-b") is None
     assert (fork.json(), asked.json()) == ({"b": 2}, {"a": 1})
     assert fork.outcome is not asked.outcome

@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[2]
 DOC = ROOT / "docs" / "threat-model.md"
 
 NO_BOUNDS = {
+    "proxy.apis.prompt.BYTES_PER_TOKEN",
     "proxy.cli.MISTAKES",
     "proxy.deadline.CHECKS",
     "proxy.file.mistakes._FEW",
@@ -66,6 +67,7 @@ COUNTS = {
     "proxy.upstream.answer.MAX_TRAILERS", "proxy.file.document.MAX_NODES",
     "proxy.file.document._MAX_DEPTH",
     "proxy.logs.MAX_LINE", "proxy.control.MAX_LISTED", "proxy.apis.base.MAX_MODEL",
+    "proxy.apis.prompt.MAX_DEPTH",
     "middleware.core.http.vary.MAX_FIELDS", "middleware.cache.tiers.MAX_SHARING",
     "middleware.cache.stats.MAX_USES", "middleware.cache.offered.MAX_TOP",
     "middleware.cache.purges.MAX_LABELS", "middleware.cache.purges.MAX_LABEL",
