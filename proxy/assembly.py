@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from . import config
-from .apis import by_name
+from .apis import Api, Generic, by_name
 from .chain import Handler, Middleware, build
 from .env import Env
 from .router import Route, Router
@@ -63,7 +63,7 @@ class Assembly:
             prefix=prefix,
             methods=frozenset(map(str.encode, match.methods)) if match.methods else None,
             host=match.host.encode() if match.host else None,
-            api=by_name[route.api] if route.api else None,
+            api=_api(route.api),
             max_body=route.max_body,
         )
 
@@ -101,6 +101,12 @@ def _stores(settings: Stores, env: Env) -> list[RedisStore]:
     redis = RedisStore(settings.redis, env)
     env.stores[redis.name] = redis
     return [redis]
+
+
+def _api(named: config.RouteApi) -> Api | None:
+    if isinstance(named, config.OwnApi):
+        return Generic(named.generic.items, named.generic.results)
+    return by_name[named] if named else None
 
 
 def _pools(upstream: config.Upstream, loop: asyncio.AbstractEventLoop) -> list[Pool]:

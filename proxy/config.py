@@ -8,7 +8,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Discriminator,
+    Field,
+    Tag,
+    WithJsonSchema,
+    model_validator,
+)
 
 from .address import (
     Address,
@@ -18,6 +26,7 @@ from .address import (
     TrustedNetwork,
     parse_address,
 )
+from .apis.batch.pointer import pointer
 from .file.layer import Layer as Layer
 from .file.match import Host, Method, PathPattern
 from .file.model import Count, File
@@ -163,6 +172,44 @@ class Match(Model):
     host: Host | None = Field(None, description="The Host header without port. Null: every one.")
 
 
+def _pointer(text: str) -> str:
+    pointer(text)
+    return text
+
+
+JsonPointer = Annotated[
+    str,
+    AfterValidator(_pointer),
+    WithJsonSchema({"type": "string", "pattern": "^(/([^~]|~[01])*)?$"}),
+]
+
+
+class Lists(Model):
+    """Where the lists stand, as JSON Pointers (RFC 6901): `/inputs`; empty for the whole body."""
+
+    items: JsonPointer = Field(description="In a request: the list of what it asks about.")
+    results: JsonPointer = Field(
+        description="In an answer: the list of results, one for each item, in the same order."
+    )
+
+
+class OwnApi(Model):
+    """An API that remora does not know, of which only the lists are told."""
+
+    generic: Lists = Field(description="Where a request has its items, and an answer its results.")
+
+
+def _api_form(value: Any) -> str:
+    return "own" if isinstance(value, dict | OwnApi) else "named"
+
+
+RouteApi = Annotated[
+    Annotated[Literal["openai", "tgi", "tei", "kserve", "plain"] | None, Tag("named")]
+    | Annotated[OwnApi, Tag("own")],
+    Discriminator(_api_form),
+]
+
+
 class Route(Model):
     """Where the requests that match go, and through which layers."""
 
@@ -170,8 +217,10 @@ class Route(Model):
         None, description="Its name in metrics and logs. Null: made of its match."
     )
     match: Match = Field(default_factory=Match, description="Which requests it takes.")
-    api: Literal["openai", "tgi", "tei", "kserve", "plain"] | None = Field(
-        None, description="The API spoken here. Null: found from each request."
+    api: RouteApi = Field(
+        None,
+        description="The API spoken here, by its name; or `generic`, with where a request has its "
+        "list of items and an answer its list of results. Null: found from each request.",
     )
     upstream: str = Field("default", description="The upstream's name.")
     chain: list[Layer] | None = Field(

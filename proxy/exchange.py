@@ -81,6 +81,14 @@ class Gate(Protocol):
     def chosen(self, endpoint: str) -> None: ...
 
 
+class ErrorForm(Protocol):
+    """How a client is told of an error."""
+
+    def error(self, error: ProxyError) -> tuple[bytes, bytes]:
+        """Content type and body of an error answer."""
+        ...
+
+
 _UNPARSED: Any = object()
 
 
@@ -95,7 +103,7 @@ class Request:
     # fmt: off
     __slots__ = (
         "_api", "_ends", "_json", "avoid", "body", "chunked", "client", "declared", "endpoint",
-        "finished", "gate", "headers", "http10", "identity", "interim", "label", "method",
+        "errors", "finished", "gate", "headers", "http10", "identity", "interim", "label", "method",
         "outcome", "path", "received_at", "route_api", "scheme", "target", "tenant", "upgrade",
         "want_continue",
     )
@@ -140,6 +148,8 @@ class Request:
         self.label = "other"
         """Name of the route, for logs and metrics."""
         self.route_api: Api | None = None
+        self.errors: ErrorForm | None = None
+        """How this client is told of an error; None: as its API tells it."""
         self.outcome = Outcome()
         self.finished = False
         self._ends: list[Callable[[Outcome], None]] | None = None
@@ -177,6 +187,14 @@ class Request:
             except orjson.JSONDecodeError:
                 self._json = None
         return self._json
+
+    def rewrite(self, body: bytes, json: Any = _UNPARSED) -> None:
+        """Puts another body in the place of the one that was read, and forgets what was found
+        from that. json: what `json()` gives from now on, where it is known.
+        """
+        self.body = body
+        self._json = json
+        self._api = None
 
     @property
     def api(self) -> Api:
@@ -260,14 +278,16 @@ class Response:
     all of it is here, else a Stream. filters: applied to each chunk in order, by the pump.
     declared: the very body that a Content-Length among the headers belongs to; a layer that
     puts another body in its place leaves it, and the pump then counts anew. chunked: the
-    upstream framed it in chunks, and the client gets it so, too.
+    upstream framed it in chunks, and the client gets it so, too. failed: gives the last bytes of a
+    body that breaks off, between two of its parts, to tell the client of the error; None: an event
+    stream ends with the API's error event, and any other body is aborted.
     tunnel: set for 101 alone, when both sides now speak another protocol.
     """
 
     # fmt: off
     __slots__ = (
-        "body", "chunked", "declared", "filters", "headers", "reason", "status", "trailers",
-        "tunnel",
+        "body", "chunked", "declared", "failed", "filters", "headers", "reason", "status",
+        "trailers", "tunnel",
     )
     # fmt: on
 
@@ -282,6 +302,7 @@ class Response:
         self.chunked = False
         self.trailers: Headers = []
         self.filters: list[BodyFilter] = []
+        self.failed: Callable[[ProxyError], bytes] | None = None
         self.tunnel: Tunnel | None = None
 
     def header(self, name: bytes) -> bytes | None:

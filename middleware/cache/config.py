@@ -99,6 +99,11 @@ class CacheConfig(BaseModel):
         description="Let requests for the same thing share one call: in a worker, or with "
         "`cluster` among all that share the store `redis`.",
     )
+    items: bool = Field(
+        True,
+        description="Look each item of a call about several up by itself, such as the texts of an "
+        "embeddings call; only those that are not known go on.",
+    )
     convert: bool = Field(
         False,
         description="Answer a streaming client from a stored JSON answer, and the other way.",

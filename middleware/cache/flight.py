@@ -45,6 +45,8 @@ class Flight:
         self.entry: Entry | None = None
         """Set where another replica's call brought the answer, and this one asked nobody."""
         self.recording = Recording(max_bytes, self._deserted)
+        self.shareable = True
+        """What it brings is an answer to its own request."""
         self.outdated = False
         """What it brings may no longer be stored."""
         self._next = next
@@ -89,6 +91,16 @@ class Flight:
                 if isinstance(body, Stream):
                     body.abort()
             raise
+
+    def unshare(self) -> None:
+        """What it brings is no answer to its own request: for whoever made the call alone."""
+        self.shareable = False
+        self.recording.forget()
+
+    def let_go(self) -> None:
+        """Somebody had a use for it and has none any more, without having joined."""
+        if self.response is None:
+            self._deserted()
 
     def _copy(self) -> Response:
         response = self.response

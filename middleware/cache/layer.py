@@ -20,6 +20,7 @@ from .config import CacheConfig
 from .convert import converted
 from .flight import Flight
 from .http import HttpCaching
+from .item_calls import ItemCalls
 from .lease import Lease, Leases
 from .offered import CacheControl
 from .purges import Purges
@@ -101,6 +102,9 @@ class _Bound:
         self._rules = rules
         self._tally = cache.stats.route(route.name)
         self._next = next
+        self._items: ItemCalls | None = None
+        if cache.config.items:
+            self._items = ItemCalls(cache, rules, self._tally, next, self._take_off, self._refresh)
 
     async def handle(self, request: Request) -> Response:
         cache = self._cache
@@ -126,10 +130,14 @@ class _Bound:
                     tally.stale += 1
                     cache.stats.used(plan.key, entry)
                     return cache.answers.of(request, entry, now)
+        old = entry if use is Use.IF_ERROR else None
+        if self._items is not None and old is None and plan.wishes.read:
+            answered = await self._items.answer(request, plan)
+            if answered is not None:
+                return answered
         if plan.wishes.only_if_cached:
             tally.misses += 1
             cache.not_stored(request)
-        old = entry if use is Use.IF_ERROR else None
         try:
             response, collapsed = await self._fetch(plan, request, _why(plan, entry))
         except ProxyError as error:
@@ -188,19 +196,29 @@ class _Bound:
         if flight.entry is not None:
             status = why + b"; collapsed"
             return cache.answers.of(request, flight.entry, cache.now(), status), True
-        if collapsed and not self._rules.may_share(flight.request, response, request):
+        if collapsed and not (
+            flight.shareable and self._rules.may_share(flight.request, response, request)
+        ):
             if isinstance(response.body, Stream):
                 response.body.abort()
             return cache.answers.tell(await self._next(request), why), False
         return cache.answers.tell(response, why + b"; collapsed" if collapsed else why), collapsed
 
-    def _take_off(self, plan: Plan, request: Request) -> Flight:
+    def _take_off(
+        self, plan: Plan, request: Request, next: Handler | None = None, share: float = 1.0
+    ) -> Flight:
+        """next: what brings the answer instead of the route's handler. share: the part of its
+        time that counts as the cost of this answer.
+        """
         cache = self._cache
         fork = request.fork()
         own = plan.wishes.read and plan.wishes.write
         lease: Lease | None = None
-        if own and cache.leases is not None:
-            lease = cache.leases.of(plan.key, self._next, lambda: self._brought(plan, fork))
+        if next is None:
+            next = self._next
+            if own and cache.leases is not None:
+                lease = cache.leases.of(plan.key, next, lambda: self._brought(plan, fork))
+                next = lease.call
 
         def landed(flight: Flight) -> None:
             if cache.flights.get(plan.key) is flight:
@@ -208,9 +226,8 @@ class _Bound:
             if lease is not None and lease.found is not None:
                 flight.entry = lease.found
             elif plan.wishes.write:
-                self._store(plan, flight, lease)
+                self._store(plan, flight, lease, share)
 
-        next = self._next if lease is None else lease.call
         flight = Flight(cache.env, fork, next, cache.config.max_entry_bytes, landed)
         if lease is not None:
             lease.worth_waiting = lambda: flight.open
@@ -230,7 +247,7 @@ class _Bound:
         if plan.wishes.write and plan.key not in self._cache.flights:
             self._take_off(plan, request)
 
-    def _store(self, plan: Plan, flight: Flight, lease: Lease | None) -> None:
+    def _store(self, plan: Plan, flight: Flight, lease: Lease | None, share: float) -> None:
         cache = self._cache
         entry = None
         if flight.complete:
@@ -239,7 +256,7 @@ class _Bound:
             entry = self._rules.entry(flight.request, plan, response, flight.recording, cache.now())
         keys: list[bytes] = []
         if entry is not None:
-            entry = replace(entry, cost=flight.took, tags=tuple(cache.config.tags))
+            entry = replace(entry, cost=flight.took * share, tags=tuple(cache.config.tags))
             keys = [key for key in (plan.key, plan.own_form) if key is not None]
             for key in keys:
                 cache.tiers.keep(key, entry)

@@ -136,6 +136,8 @@ _KINDS = (
     "Requests that shared another's call.",
     "Requests that the cache left alone.",
     "Requests answered by a stale stored answer.",
+    "Items of calls about several that a stored answer had.",
+    "Items of calls about several that the upstream, or another's call, was asked about.",
 )
 
 

@@ -90,14 +90,14 @@ class ModelRules:
             await self._take_in(request, fields)
         body = request.body
         if not isinstance(body, bytes) or len(body) > MEMO_BODY:
-            return self._plan(request)
+            return self.plan_read(request)
         # A request that looks the same has the same plan: bench `cache` pays for the table.
         looks = (request.target, body, fields, request.tenant)
         plan = self._plans.get(looks)
         if plan is not None:
             return plan
         headers = request.headers
-        plan = self._plan(request)
+        plan = self.plan_read(request)
         if plan is not None and request.headers is headers:
             self._plans.put(looks, plan, sum(map(len, (request.target, body, *chain(*fields)))))
         return plan
@@ -110,7 +110,8 @@ class ModelRules:
         if request.header(b"content-encoding") is None and wishes(list(fields)) is not None:
             await request.read(self._config.max_request_bytes)
 
-    def _plan(self, request: Request) -> Plan | None:
+    def plan_read(self, request: Request) -> Plan | None:
+        """The same, for a body that is in memory."""
         asked = wishes(request.headers)
         request.headers = without_switch(request.headers)
         if asked is None or request.header(b"content-encoding") is not None:
@@ -121,6 +122,11 @@ class ModelRules:
         api = request.api
         if self._config.when == "deterministic" and not api.deterministic(request):
             return None
+        if self._config.items:
+            parted = api.parts(request)
+            if parted is not None and len(parted.items) == 1 and not parted.bare:
+                # A text by itself, and a list with it alone, are one question.
+                body = parted.call(parted.items).body
         try:
             meaning = self._meaning(request, body)
         except NotCanonical:

@@ -9,7 +9,7 @@ from ..core.entry import Entry
 MAX_USES = 4096
 """Keys whose hits are counted; when there are more, the less used half begins again at nothing."""
 
-KINDS = ("hits", "misses", "collapsed", "bypassed", "stale")
+KINDS = ("hits", "misses", "collapsed", "bypassed", "stale", "item_hits", "item_misses")
 
 
 class Tally:
@@ -17,7 +17,8 @@ class Tally:
 
     hits: answered from the cache, fresh. stale: answered from it while refreshed, or for an error.
     misses: asked the upstream. collapsed: shared another's call. bypassed: none of the cache's
-    business, or left out at the client's wish.
+    business, or left out at the client's wish. item_hits, item_misses: items of calls about
+    several, each counted besides its call.
     """
 
     __slots__ = KINDS
@@ -28,6 +29,8 @@ class Tally:
         self.collapsed = 0
         self.bypassed = 0
         self.stale = 0
+        self.item_hits = 0
+        self.item_misses = 0
 
     @property
     def counts(self) -> dict[str, int]:

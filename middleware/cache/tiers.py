@@ -27,6 +27,7 @@ class Tier(Protocol):
     name: str
 
     async def get(self, key: bytes) -> Entry | None: ...
+    async def get_many(self, keys: Sequence[bytes]) -> list[Entry | None]: ...
     async def set(self, key: bytes, entry: Entry) -> None: ...
     async def delete(self, key: bytes) -> None: ...
 
@@ -66,7 +67,14 @@ class RedisTier:
         return self._store.up
 
     async def get(self, key: bytes) -> Entry | None:
-        data = await self._store.get(self._PREFIX + key)
+        return await self._read(key, await self._store.get(self._PREFIX + key))
+
+    async def get_many(self, keys: Sequence[bytes]) -> list[Entry | None]:
+        """In one call to the store."""
+        found = await self._store.get_many([self._PREFIX + key for key in keys])
+        return [await self._read(key, data) for key, data in zip(keys, found, strict=True)]
+
+    async def _read(self, key: bytes, data: bytes | None) -> Entry | None:
         if data is None:
             return None
         try:
@@ -139,18 +147,34 @@ class Tiers:
         if not self.purges.known:
             return None
         for store in self.stores:
-            entry = await store.get(key)
-            if entry is None:
-                continue
-            if self.purges.marks and self.purges.covers(key, entry):
-                await store.delete(key)
-                continue
-            newest = self.near(key)
-            if newest is not None and newest.stored_at > entry.stored_at:
-                return newest
-            self.keep(key, entry)
-            return entry
+            entry = await self._taken(store, key, await store.get(key))
+            if entry is not None:
+                return entry
         return None
+
+    async def far_many(self, keys: Sequence[bytes]) -> list[Entry | None]:
+        """What the stores have of these, in their order."""
+        found: dict[bytes, Entry] = {}
+        for store in self.stores if self.purges.known else ():
+            left = [key for key in keys if key not in found]
+            if left:
+                for key, entry in zip(left, await store.get_many(left), strict=True):
+                    if (taken := await self._taken(store, key, entry)) is not None:
+                        found[key] = taken
+        return [found.get(key) for key in keys]
+
+    async def _taken(self, store: Tier, key: bytes, entry: Entry | None) -> Entry | None:
+        """The entry that a store gave, into memory, unless it is purged or a newer one is there."""
+        if entry is None:
+            return None
+        if self.purges.marks and self.purges.covers(key, entry):
+            await store.delete(key)
+            return None
+        newest = self.near(key)
+        if newest is not None and newest.stored_at > entry.stored_at:
+            return newest
+        self.keep(key, entry)
+        return entry
 
     def keep(self, key: bytes, entry: Entry) -> None:
         """Into memory."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from .base import Api
+from .generic import Generic
 from .kserve import KServe
 from .openai import OpenAI
 from .plain import Plain
@@ -16,7 +17,7 @@ from .tgi import TGI
 if TYPE_CHECKING:
     from ..exchange import Request
 
-__all__ = ["Api", "by_name", "recognise", "render"]
+__all__ = ["Api", "Generic", "by_name", "recognise", "render"]
 
 _PLAIN = Plain()
 

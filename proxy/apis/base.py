@@ -13,6 +13,8 @@ from .prompt import Prompt
 
 if TYPE_CHECKING:
     from ..exchange import Request
+    from .batch.pad import Pad
+    from .items import Parted
 
 MAX_MESSAGE = 1024
 """Bytes of UTF-8 that an error's message may take in an answer."""
@@ -120,6 +122,15 @@ class Api(Protocol):
         """
         ...
 
+    def parts(self, request: Request, pad: Pad | None = None) -> Parted | None:
+        """The request taken apart into items that may be asked for with those of others.
+
+        None where they may not, or nobody can tell which part of an answer is whose: streams, what
+        is drawn by a seed, unknown shapes, a body that is not in memory or could be read in two
+        ways. pad: how rows of differing length are made equal, for APIs with tensors.
+        """
+        ...
+
 
 class JsonErrors:
     """An API that tells its errors as a JSON object, in an answer and in a stream alike."""
@@ -172,6 +183,13 @@ class Unconverted:
         return None
 
     def to_answer(self, request: Request, events: Iterable[bytes]) -> Any:
+        return None
+
+
+class Unmerged:
+    """An API whose requests are about one thing, or about nobody knows what."""
+
+    def parts(self, request: Request, pad: Pad | None = None) -> Parted | None:
         return None
 
 

@@ -16,11 +16,14 @@ from .base import (
     parse,
     tells_error,
 )
+from .batch import infer, instances
 from .prompt import Prompt, most_of, prompt_of
 from .sampling import greedy, seeded
 
 if TYPE_CHECKING:
     from ..exchange import Request
+    from .batch.pad import Pad
+    from .items import Parted
 
 # First segment below /v2: the protocol's own, then Triton's extensions. Not all of /v2 is
 # KServe's: vLLM has /v2/rerank.
@@ -111,6 +114,16 @@ class KServe(JsonErrors, Unconverted, Unmetered):
 
     def fails_stream(self, data: bytes) -> bool:
         return tells_error(data)
+
+    def parts(self, request: Request, pad: Pad | None = None) -> Parted | None:
+        """Version 1 by `instances`, version 2 by the first dimension of the inputs."""
+        if request.method != b"POST":
+            return None
+        if request.path.endswith(b":predict"):
+            return instances.parts(request, pad)
+        if request.path.startswith(b"/v2/models/") and request.path.endswith(b"/infer"):
+            return infer.parts(request, pad)
+        return None
 
 
 def _head(request: Request) -> dict[str, Any]:

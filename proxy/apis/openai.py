@@ -19,6 +19,7 @@ from .base import (
     parse,
     tells_error,
 )
+from .batch import openai as batch
 from .convert_openai import to_events, to_whole
 from .kserve import KServe
 from .prompt import Prompt, most_of, prompt_of
@@ -27,6 +28,8 @@ from .shape import Untold
 
 if TYPE_CHECKING:
     from ..exchange import Request
+    from .batch.pad import Pad
+    from .items import Parted
 
 _PREFIXES = (
     b"/v1/",
@@ -208,6 +211,10 @@ class OpenAI(JsonErrors):
             return to_whole(events)
         except Untold:
             return None
+
+    def parts(self, request: Request, pad: Pad | None = None) -> Parted | None:
+        """Embeddings by `input`, completions by `prompt`."""
+        return batch.parts(request)
 
 
 def _only_functions(tools: Any) -> bool:

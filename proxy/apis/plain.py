@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from ..errors import ProxyError
 from .base import (
     Unconverted,
+    Unmerged,
     Unmetered,
     body_of,
     code_of,
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from ..exchange import Request
 
 
-class Plain(Unconverted, Unmetered):
+class Plain(Unconverted, Unmerged, Unmetered):
     name = "plain"
 
     def owns(self, method: bytes, path: bytes) -> bool:

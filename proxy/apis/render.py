@@ -6,19 +6,20 @@ import math
 from http import HTTPStatus
 
 from ..errors import ProxyError
-from ..exchange import Headers, Response
-from .base import Api, code_of
+from ..exchange import ErrorForm, Headers, Response
+from .base import code_of
 
 _REASONS = {int(status): status.phrase.encode() for status in HTTPStatus}
 
 
-def render(error: ProxyError, api: Api) -> Response:
-    """The whole answer, in `api`'s dialect. Whoever sends it drops the body for HEAD.
+def render(error: ProxyError, form: ErrorForm) -> Response:
+    """The whole answer, as an API or another form tells it. Whoever sends it drops the body for
+    HEAD.
 
     `x-remora-error` carries the code: an operator tells remora's answers from the server's by
     it. `retry-after` is in whole seconds, rounded up (RFC 9110 section 10.2.3).
     """
-    content_type, body = api.error(error)
+    content_type, body = form.error(error)
     headers: Headers = [
         (b"content-type", content_type),
         (b"content-length", b"%d" % len(body)),

@@ -15,10 +15,13 @@ from .base import (
     named,
     tells_error,
 )
+from .batch import tei as batch
 from .prompt import Prompt, prompt_of
 
 if TYPE_CHECKING:
     from ..exchange import Request
+    from .batch.pad import Pad
+    from .items import Parted
 
 _PATHS = frozenset(
     {b"/embed", b"/embed_all", b"/embed_sparse", b"/predict", b"/similarity", b"/decode"}
@@ -82,6 +85,10 @@ class TEI(JsonErrors, Unconverted, Unmetered):
 
     def fails_stream(self, data: bytes) -> bool:
         return tells_error(data)
+
+    def parts(self, request: Request, pad: Pad | None = None) -> Parted | None:
+        """Embed and predict by `inputs`, rerank by `texts`."""
+        return batch.parts(request)
 
 
 def _type(error: ProxyError) -> str:

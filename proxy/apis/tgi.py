@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import ProxyError
 from .base import (
     JsonErrors,
+    Unmerged,
     Unstreamed,
     body_of,
     code_of,
@@ -50,7 +51,7 @@ _EITHER = frozenset({b"/", b"/invocations"})
 _MORE = b'"generated_text":null'
 
 
-class TGI(JsonErrors):
+class TGI(JsonErrors, Unmerged):
     name = "tgi"
 
     def owns(self, method: bytes, path: bytes) -> bool:

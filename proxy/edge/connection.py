@@ -292,7 +292,7 @@ class ClientConnection(asyncio.Protocol):
         request.outcome.error = error
         if error.close:
             self._keep = False
-        return render(error, request.api)
+        return render(error, request.errors or request.api)
 
     def _bound_body(self, request: Request, max_body: int) -> None:
         self._reader.max_body = max_body

@@ -155,9 +155,8 @@ class Pump:
         self._finish()
 
     def fail(self, error: Exception) -> None:
-        """After the first byte: an SSE stream ends with an error event, any other is aborted.
-
-        An event that broke off in its middle cannot be taken back: that stream is aborted too.
+        """After the first byte: an SSE stream ends with an error event, one whose layer knows how
+        to tell of it as that says, any other is aborted.
         """
         if self.finished.done():
             return
@@ -167,8 +166,8 @@ class Pump:
             return
         known = error if isinstance(error, ProxyError) else InternalError("the answer broke off")
         self._request.outcome.error = known
-        if self._is_event_stream() and self._between_events():
-            self._write(self._framed(self._request.api.error_event(known)))
+        if last := self._last_words(known):
+            self._write(self._framed(last))
             if self._chunked:
                 self._write(head_block(b"0", []))
             self._client.last_answer()
@@ -176,7 +175,17 @@ class Pump:
             self._client.abort()
         self._finish()
 
+    def _last_words(self, error: ProxyError) -> bytes:
+        """What tells of the error in the body itself; empty where nothing can."""
+        failed = self._response.failed
+        if failed is not None:
+            return failed(error) if self._may_go_on() else b""
+        if self._is_event_stream() and self._between_events():
+            return self._request.api.error_event(error)
+        return b""
+
     def _between_events(self) -> bool:
+        """An event that broke off in its middle cannot be taken back."""
         return not self._last or self._last.endswith((b"\n\n", b"\r\n\r\n", b"\r\r"))
 
     def _is_event_stream(self) -> bool:
@@ -185,8 +194,12 @@ class Pump:
         return (
             kind.partition(b";")[0].strip().lower() == b"text/event-stream"
             and encoding == b"identity"
-            and (self._chunked or self._response.declared is not self._response.body)
+            and self._may_go_on()
         )
+
+    def _may_go_on(self) -> bool:
+        """Whether the framing leaves room for more than the upstream sent."""
+        return self._chunked or self._response.declared is not self._response.body
 
     def _finish(self) -> None:
         if not self.finished.done():

@@ -104,9 +104,12 @@ def _unknown_key(key: str, model: type[BaseModel] | None) -> str:
 
 
 def _model_at(kind: Any, loc: Sequence[str | int]) -> type[BaseModel] | None:
-    """The model that stands at `loc` below `kind`, where the annotations tell."""
+    """The model that stands at `loc` below `kind`, where the annotations tell.
+
+    A part that is found in none of them names an arm of a union.
+    """
     for part in loc:
-        kind = _below(kind, part)
+        kind = _below(kind, part) or kind
     for arm in _arms(kind):
         if isinstance(arm, type) and issubclass(arm, BaseModel):
             return arm

@@ -86,6 +86,7 @@ async def test_what_it_tells(model: ModelServer) -> None:
     assert status == 200
     assert told["routes"] == {
         "/*": {"hits": 4, "misses": 2, "collapsed": 1, "bypassed": 1, "stale": 0,
+                   "item_hits": 0, "item_misses": 0,
                "hit_ratio": round(4 / 7, 4)}
     }  # fmt: skip
     assert told["entries"] == 2 and told["evicted"] == 0

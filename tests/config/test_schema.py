@@ -29,8 +29,9 @@ def one_layer(monkeypatch: pytest.MonkeyPatch) -> None:
     install(monkeypatch, "tests.config.layers:Fake")
 
 
-def install(monkeypatch: pytest.MonkeyPatch, layer: str) -> None:
-    points = EntryPoints([EntryPoint("cache", layer, registry.GROUP)])
+def install(monkeypatch: pytest.MonkeyPatch, layer: str, **others: str) -> None:
+    layers = {"cache": layer, **others}
+    points = EntryPoints([EntryPoint(name, at, registry.GROUP) for name, at in layers.items()])
     monkeypatch.setattr(registry, "entry_points", lambda **wanted: points.select(**wanted))
 
 
@@ -51,7 +52,7 @@ def test_it_is_a_schema() -> None:
 @pytest.mark.parametrize("path", CONF, ids=lambda path: path.stem)
 def test_every_file_that_ships_is_good(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The loader and the schema both take it, with nothing in the environment."""
-    install(monkeypatch, "middleware.cache:Cache")
+    install(monkeypatch, "middleware.cache:Cache", transcode="middleware.transcode:Transcode")
     load(path, {})
     assert complaints(path.read_text()) == []
 
@@ -74,6 +75,7 @@ GOOD = [
     "limits: {body: off, head: '${HEAD:-1KiB}'}\n",
     "chain: [cache, {cache: {ttl: 5s, max_bytes: off, store: {url: x}}}, 'a.b:C']\n",
     "chain:\n  - cache:\n  - a.b:C: {anything: 1}\n",
+    "routes: [{api: {generic: {items: /a~1b/0, results: ''}}}]\n",
     "routes: [{chain: null}, {chain: []}, {api: openai, match: {methods: [POST]}}]\n",
 ]
 BAD = [
@@ -88,6 +90,9 @@ BAD = [
     ("chain: [{cache: {store: {}}}]\n", "$.chain[0]"),
     ("chain: [{cache: {}, a.b:C: {}}]\n", "$.chain[0]"),
     ("routes: [{chain: [cahce]}]\n", "$.routes[0].chain"),
+    ("routes: [{api: opnai}]\n", "$.routes[0].api"),
+    ("routes: [{api: {generic: {items: /a}}}]\n", "$.routes[0].api"),
+    ("routes: [{api: {generic: {items: a, results: /b}}}]\n", "$.routes[0].api"),
     ("listen: nowhere\n", "$.listen"),
 ]
 UPSTREAMS = "upstreams: {default: {endpoints: ['http://127.0.0.1:8000']}}\n"

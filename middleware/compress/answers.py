@@ -1,0 +1,69 @@
+"""Which answers may be compressed, and what their heads then say. Pure."""
+
+from __future__ import annotations
+
+from proxy.exchange import Headers, Request, Response
+
+_TYPES = frozenset(
+    {b"application/json", b"application/x-ndjson", b"application/jsonl", b"application/xml"}
+    | {b"application/javascript", b"image/svg+xml"}
+)
+_SUFFIXES = (b"+json", b"+xml")
+
+# They tell of the bytes as they are sent (RFC 9530), or of a part of them (RFC 9110 section 14.4).
+_OF_THE_BYTES = frozenset(
+    {b"content-encoding", b"content-range", b"content-digest", b"repr-digest", b"digest"}
+    | {b"content-md5"}
+)
+
+_STATUSES = frozenset((200, 201, 202, 203)) | frozenset(range(400, 600))
+
+
+def compressible(request: Request, response: Response, min_bytes: int) -> bool:
+    """Text of some length that nothing forbids to transform (RFC 9110 section 7.7)."""
+    if response.tunnel is not None or response.status not in _STATUSES:
+        return False
+    kind, length = b"", None
+    told = response.declared is response.body or request.method == b"HEAD"
+    for name, value in response.headers:
+        low = name.lower()
+        if low in _OF_THE_BYTES and not (low == b"content-encoding" and value == b"identity"):
+            return False
+        if low == b"cache-control" and b"no-transform" in value.lower():
+            return False
+        if low == b"content-type":
+            kind = value.partition(b";")[0].strip(b" \t").lower()
+        elif low == b"content-length" and told:
+            length = value
+    size = int(length) if length is not None else None
+    if size is None and isinstance(response.body, bytes):
+        size = len(response.body)
+    if size is not None and size < min_bytes:
+        return False
+    return kind.startswith(b"text/") or kind in _TYPES or kind.endswith(_SUFFIXES)
+
+
+def varies(headers: Headers) -> Headers:
+    """With Accept-Encoding in Vary (RFC 9110 section 12.5.5): a cache must know, whatever was
+    sent this time.
+    """
+    for name, value in headers:
+        if name.lower() == b"vary":
+            fields = {one.strip(b" \t").lower() for one in value.split(b",")}
+            if b"*" in fields or b"accept-encoding" in fields:
+                return headers
+    return [*headers, (b"vary", b"Accept-Encoding")]
+
+
+def head_of_compressed(headers: Headers, coding: bytes) -> Headers:
+    """A strong etag is one of the bytes, so it becomes a weak one (RFC 9110 section 8.8.1), and
+    ranges of these bytes are not served.
+    """
+    kept: Headers = []
+    for name, value in headers:
+        low = name.lower()
+        if low == b"etag" and not value.startswith(b"W/"):
+            kept.append((name, b"W/" + value))
+        elif low not in (b"accept-ranges", b"content-encoding", b"content-length"):
+            kept.append((name, value))
+    return [*kept, (b"content-encoding", coding)]

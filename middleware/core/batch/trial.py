@@ -1,0 +1,96 @@
+"""Whose fault it was: a batch that failed is divided until whoever made it fail is alone."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+
+from .queue import Batch
+
+SICK = 7
+"""Batches of a trial that a server answers with 5xx, and none otherwise, before it is taken for
+ill: the whole, its halves and its quarters.
+"""
+CEILING_FOR = 60.0
+"""Seconds for which batches are kept as small as those that a server took after a larger one."""
+MAX_SUSPECTS = 1024
+"""Items remembered that made a batch fail."""
+SUSPECT_FOR = 60.0
+"""Seconds for which such an item is sent alone from the beginning."""
+
+SAYS_NOTHING = frozenset(
+    (401, 402, 403, 404, 405, 406, 407, 408, 410, 411, 412, 414, 415, 417, 421, 426, 428, 429, 431,
+     451, 501, 502, 503, 504, 505, 507, 508, 511)
+)  # fmt: skip
+"""Statuses that speak of the credential, the target, the framing or the server's state. Smaller
+batches would get the same, and a server that has too much to do more of it.
+"""
+
+
+def speaks_of_items(status: int) -> bool:
+    """Whether an error may be that of one item among others."""
+    return 400 <= status < 600 and status not in SAYS_NOTHING
+
+
+class Trial:
+    """What became of a failed batch's parts. splits: divisions that are left."""
+
+    __slots__ = ("failed", "ok", "splits")
+
+    def __init__(self, splits: int) -> None:
+        self.splits = splits
+        self.failed = 0
+        self.ok = False
+
+    @property
+    def hopeless(self) -> bool:
+        return not self.ok and self.failed >= SICK
+
+
+class Division:
+    """A batch that was divided in two, of which so many have not been answered well."""
+
+    __slots__ = ("larger", "left")
+
+    def __init__(self, larger: int) -> None:
+        self.larger = larger
+        self.left = 2
+
+
+class Suspects:
+    """Items that made a batch fail, by hash: a client that sends one again and again is not to
+    have each batch divided.
+    """
+
+    def __init__(self) -> None:
+        self._until: dict[Hashable, float] = {}
+
+    def add(self, key: Hashable, now: float) -> None:
+        until = self._until
+        until.pop(key, None)
+        until[key] = now + SUSPECT_FOR
+        if len(until) > MAX_SUSPECTS:
+            del until[next(iter(until))]
+
+    def has(self, key: Hashable, now: float) -> bool:
+        return self._until.get(key, 0.0) > now
+
+    def clear(self, key: Hashable) -> None:
+        self._until.pop(key, None)
+
+    def __len__(self) -> int:
+        return len(self._until)
+
+
+def halves(batch: Batch) -> tuple[Batch, Batch]:
+    """Its clients' items in two batches; of at least two clients."""
+    jobs = list(batch.jobs)
+    middle = len(jobs) // 2
+    parts = []
+    for some in (jobs[:middle], jobs[middle:]):
+        if len(some) == 1 and some[0].whole:
+            parts.append(Batch(batch.group, [], alone=some[0]))
+        else:
+            chosen = set(some)
+            entries = [entry for entry in batch.entries if entry.job in chosen]
+            parts.append(Batch(batch.group, entries))
+    return parts[0], parts[1]

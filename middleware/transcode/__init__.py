@@ -1,0 +1,3 @@
+"""`transcode`: clients and servers that speak JSON or MessagePack understand each other."""
+
+from .layer import Transcode as Transcode

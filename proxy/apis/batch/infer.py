@@ -1,0 +1,237 @@
+"""KServe's protocol v2, the Open Inference Protocol, as items: each is one place of the first
+dimension, a row of every input; its answer is that row of every output.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ...exchange import Headers, Response, header
+from ..base import parse
+from ..items import Answer, Call, Item, Parted, Shares
+from ..prompt import BYTES_PER_TOKEN
+from ..shape import Untold
+from .asked import group_of
+from .pad import Pad, own_steps
+from .plan import known
+from .rest import ID, Edit, body_to_split, call_headers, kept, rest_of
+from .scan import elements, ends, member, members, whole
+from .template import (
+    LENGTH,
+    SIZE,
+    edits_of,
+    filled,
+    kinds_of,
+    ones,
+    packed,
+    unpacked,
+)
+from .tensor import Tensor, rows_in_binary, rows_in_text, shaped, tensors
+
+if TYPE_CHECKING:
+    from ...exchange import Request
+
+_SPLIT = b"inference-header-content-length"
+
+
+class Tensors:
+    """A request for inference, taken apart."""
+
+    bare = False
+
+    __slots__ = ("_id", "_plan", "_request", "_split", "group", "items")
+
+    def __init__(self, request: Request, pad: Pad | None) -> None:
+        """Raises Untold."""
+        self._request = request
+        self._split = request.header(_SPLIT) is not None
+        head, parsed = _head(request)
+        self._plan, self._id, data = known(head, parsed, pad)
+        rows = self._rows(len(head), data, parsed["inputs"])
+        self.items: list[Item] = [self._item(row) for row in zip(*rows, strict=True)]
+        self.group: Hashable = group_of(request, "infer", (self._plan.group, self._split))
+
+    def _rows(
+        self, at: int, data: Sequence[bytes | list[bytes]], parsed: Sequence[dict[str, Any]]
+    ) -> list[list[bytes]]:
+        """Every input's rows. at: where the raw bytes begin."""
+        rows = []
+        raw = self._request.body
+        assert isinstance(raw, bytes)
+        texts = iter(data)
+        for one, value in zip(self._plan.read, parsed, strict=True):
+            if one.size is not None:
+                rows.append(rows_in_binary(raw, at, one, one.shape[0]))
+                at += one.bytes_
+                continue
+            found = rows_in_text(next(texts), one, one.shape[0])
+            if not shaped(value["data"], one.shape if found.nested else (one.shape[0] * one.row,)):
+                raise Untold
+            rows.append(found.pieces)
+        if at != len(raw):
+            raise Untold
+        return rows
+
+    def _item(self, row: tuple[bytes, ...]) -> Item:
+        plan = self._plan
+        size = plan.length
+        if plan.pad is None and plan.read[0].datatype == "BYTES":
+            size = -(-len(row[0]) // BYTES_PER_TOKEN)
+        told = [
+            piece if column.binary or b'"' in piece else piece.translate(None, b" \t\r\n")
+            for piece, column in zip(row, plan.columns, strict=True)
+        ]
+        return Item((row, plan.length), packed(told), size, sum(map(len, row)) + len(row))
+
+    # -- the contract
+
+    def call(self, items: Sequence[Item]) -> Call:
+        plan = self._plan
+        steps = self._steps(items)
+        side = plan.pad.side if plan.pad is not None else "right"
+        columns = []
+        for place, input_ in enumerate(plan.columns):
+            columns.append([
+                input_.longer(item.data[0][place], steps - item.data[1], side) for item in items
+            ])  # fmt: skip
+        inputs = plan.columns
+        if plan.mask is not None:
+            inputs = [*inputs, plan.mask]
+            columns.append([ones(plan.mask, item.data[1], steps, side) for item in items])
+        held = [
+            b"".join(rows) if input_.binary else b"[%b]" % b",".join(rows)
+            for input_, rows in zip(inputs, columns, strict=True)
+        ]
+        template = plan.template.replace(ID, self._id or b"")
+        head = filled(template, len(items), steps, held)
+        headers = call_headers(self._request, _SPLIT)
+        if self._split:
+            headers.append((b"Inference-Header-Content-Length", b"%d" % len(head)))
+        tail = [raw for input_, raw in zip(inputs, held, strict=True) if input_.binary]
+        return Call(headers, b"".join((head, *tail)))
+
+    def _steps(self, items: Sequence[Item]) -> int:
+        pad = self._plan.pad
+        if pad is None:
+            return self._plan.length
+        return pad.length(item.data[1] for item in items)
+
+    def split(self, response: Response, items: Sequence[Item]) -> Shares | None:
+        try:
+            return self._split_up(response, items)
+        except Untold:
+            return None
+
+    def _split_up(self, response: Response, items: Sequence[Item]) -> Shares:
+        raw = body_to_split(response)
+        size = header(response.headers, _SPLIT)
+        if size is not None and (not size.isdigit() or len(size) > 12 or int(size) > len(raw)):
+            raise Untold
+        head = raw if size is None else raw[: int(size)]
+        held, end = members(head, whole(head, b"{"), {b"outputs": tensors})
+        ends(head, end)
+        outputs = member(held, b"outputs")
+        if outputs is None or not outputs.read:
+            raise Untold
+        edits: list[Edit] = []
+        identity = member(held, b"id")
+        if identity is not None and self._id is not None:
+            edits.append((identity.start, identity.end, ID))
+        elif identity is not None and head[identity.end - 1 : identity.end] == b'"':
+            edits.append((identity.end - 1, identity.end - 1, ID))
+        at = len(head)
+        columns = []
+        for one in outputs.read:
+            if one.shape[0] != len(items):
+                raise Untold
+            edits += edits_of(one)
+            columns.append(self._column(raw, at, one, items, edits))
+            at += one.bytes_
+        if at != len(raw):
+            raise Untold
+        answers = [Answer(packed(row)) for row in zip(*columns, strict=True)]
+        return Shares(kept(response, rest_of(head, edits)), answers)
+
+    def _column(
+        self, raw: bytes, at: int, one: Tensor, items: Sequence[Item], edits: list[Edit]
+    ) -> list[bytes]:  # fmt: skip
+        """Each item's row of an output, cut back where it was made longer."""
+        pad = self._plan.pad
+        steps = self._steps(items)
+        cuts = (
+            pad is not None and len(one.shape) > 1 and one.shape[1] == steps and pad.cuts(one.name)
+        )
+        count = one.shape[0] * (steps if cuts else 1)
+        nested_ = False
+        if one.data is None:
+            pieces = rows_in_binary(raw, at, one, count)
+        else:
+            pieces, nested_ = rows_in_text(one.data.read, one, count)
+        if not cuts:
+            return pieces
+        assert pad is not None
+        edits.append((*one.dims[1], LENGTH))
+        between = b"" if one.data is None else b","
+        column = []
+        for place, item in enumerate(items):
+            if nested_:
+                row = elements(pieces[place], 0)[0]
+            else:
+                row = pieces[place * steps : (place + 1) * steps]
+            if len(row) != steps:
+                raise Untold
+            own = between.join(own_steps(row, item.data[1], pad.side))
+            column.append(b"[%b]" % own if nested_ else own)
+        return column
+
+    def join(self, rest: Response, answers: Sequence[Answer], number: int = 0) -> Response:
+        template = rest.body
+        assert isinstance(template, bytes)
+        columns = list(zip(*(unpacked(one.data) for one in answers), strict=True))
+        kinds = kinds_of(template)
+        held = [
+            b"".join(rows) if kind == SIZE else b"[%b]" % b",".join(rows)
+            for kind, rows in zip(kinds, columns, strict=True)
+        ]
+        suffix = b"-%d" % number if number else b""
+        template = template.replace(ID, suffix if self._id is None else self._id)
+        head = filled(template, len(answers), self._plan.length, held)
+        headers: Headers = [
+            (name, b"%d" % len(head) if name.lower() == _SPLIT else value)
+            for name, value in rest.headers
+        ]
+        tail = [raw for kind, raw in zip(kinds, held, strict=True) if kind == SIZE]
+        return Response(rest.status, headers, b"".join((head, *tail)), rest.reason)
+
+
+def parts(request: Request, pad: Pad | None = None) -> Parted | None:
+    """None where the inputs' first dimensions differ, their elements are in shared memory, or the
+    request is one of a sequence.
+
+    pad: inputs of numbers that are as long, in their second dimension, as the first that has one
+    may share a call with others whose are longer or shorter. Where that cannot be done, rows of one
+    length may.
+    """
+    try:
+        return Tensors(request, pad)
+    except Untold:
+        return parts(request) if pad is not None else None
+
+
+def _head(request: Request) -> tuple[bytes, dict[str, Any]]:
+    """The text of the request, as bytes and as JSON. Raises Untold."""
+    raw = request.body
+    if not isinstance(raw, bytes):
+        raise Untold
+    size = request.header(_SPLIT)
+    if size is None:
+        parsed = request.json()
+    else:
+        if not size.isdigit() or len(size) > 12 or int(size) > len(raw):
+            raise Untold
+        raw = raw[: int(size)]
+        parsed = parse(raw)
+    if not isinstance(parsed, dict) or not isinstance(parsed.get("inputs"), list):
+        raise Untold
+    return raw, parsed

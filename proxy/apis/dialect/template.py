@@ -1,0 +1,82 @@
+"""Chat messages as one prompt, for a server that takes no messages.
+
+The formats are those that the models were trained on, as their chat templates on the Hugging Face
+hub have them; a model of another kind needs a mapping of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from .spoken import Untranslatable
+
+CONTENT = "{content}"
+
+
+class Template(NamedTuple):
+    """begin: before everything. roles: text with {content} for each role. ask: what the model goes
+    on from.
+    """
+
+    begin: str
+    roles: Mapping[str, str]
+    ask: str
+
+    def prompt(self, messages: Any) -> str:
+        """Raises Untranslatable where a message has no text, or a role that is not known here."""
+        if not isinstance(messages, list) or not messages:
+            raise Untranslatable("`messages` must be a list of messages")
+        parts = [self.begin]
+        for message in messages:
+            if not isinstance(message, dict):
+                raise Untranslatable("each of `messages` must be an object")
+            role = message.get("role")
+            around = self.roles.get("system" if role == "developer" else str(role))
+            if around is None:
+                raise Untranslatable(f"messages with the role `{str(role)[:40]}` are not known")
+            if message.get("tool_calls"):
+                raise Untranslatable("`tool_calls` have no counterpart in TGI's generate")
+            parts.append(around.replace(CONTENT, _text(message.get("content"))))
+        return "".join(parts) + self.ask
+
+
+def _text(content: Any) -> str:
+    """A string, or the text parts of a list (OpenAI's content parts)."""
+    if isinstance(content, str):
+        return content
+    texts = []
+    for part in content if isinstance(content, list) else [None]:
+        text = part.get("text") if isinstance(part, dict) and part.get("type") == "text" else None
+        if not isinstance(text, str):
+            raise Untranslatable("only text can be in a message's `content` here")
+        texts.append(text)
+    return "".join(texts)
+
+
+def _alike(around: str) -> dict[str, str]:
+    return {role: around.replace("{role}", role) for role in ("system", "user", "assistant")}
+
+
+TEMPLATES: Mapping[str, Template] = {
+    "chatml": Template(
+        "", _alike("<|im_start|>{role}\n{content}<|im_end|>\n"), "<|im_start|>assistant\n"
+    ),
+    "llama3": Template(
+        "<|begin_of_text|>",
+        _alike("<|start_header_id|>{role}<|end_header_id|>\n\n{content}<|eot_id|>"),
+        "<|start_header_id|>assistant<|end_header_id|>\n\n",
+    ),
+    "mistral": Template(
+        "<s>",
+        {
+            "system": "[INST] {content} [/INST]",
+            "user": "[INST] {content} [/INST]",
+            "assistant": " {content}</s>",
+        },
+        "",
+    ),
+    "zephyr": Template("", _alike("<|{role}|>\n{content}</s>\n"), "<|assistant|>\n"),
+    "plain": Template("", _alike("{role}: {content}\n"), "assistant:"),
+}
+"""By the name in the file."""

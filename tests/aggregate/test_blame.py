@@ -1,0 +1,193 @@
+"""A batch that fails is divided until whoever made it fail is alone."""
+
+from __future__ import annotations
+
+import pytest
+
+from middleware.core.batch.trial import (
+    CEILING_FOR,
+    MAX_SUSPECTS,
+    SAYS_NOTHING,
+    SICK,
+    SUSPECT_FOR,
+    Suspects,
+)
+
+from .world import World, item, keys, rules
+
+
+def filled(number: int, size: int = 32, **more: int) -> World:
+    """A world whose first batch of several is about to be answered."""
+    world = World(rules(size=size, **more), limit=1, bad=[b"bad"])
+    world.ask(item())
+    return world
+
+
+def finish(world: World) -> None:
+    while world.running:
+        world.answer(world.running[0])
+
+
+@pytest.mark.parametrize("place", [0, 13, 31])
+def test_one_bad_item_among_32(place: int) -> None:
+    """31 get their answers, one the server's error to its own request; eleven calls in all, of
+    which the bad one was in six.
+    """
+    world = filled(32)
+    jobs = [world.ask(*keys("bad")) if n == place else world.ask(item()) for n in range(32)]
+    finish(world)
+    assert [n for n, job in enumerate(jobs) if job.status == 422] == [place]
+    assert jobs[place].fate == "alone"
+    assert {job.fate for job in jobs} <= {"own", "alone"}
+    assert len(world.calls) == 1 + 11
+
+
+def test_every_client_bad() -> None:
+    """Each hears it of its own request, in fewer than two calls a client."""
+    world = filled(32)
+    jobs = [world.ask(*keys(f"bad{n}")) for n in range(32)]
+    world.bad = {f"bad{n}".encode() for n in range(32)}
+    finish(world)
+    assert {(job.fate, job.status) for job in jobs} == {("alone", 422)}
+    assert len(world.calls) == 1 + 63
+
+
+def test_a_server_that_answers_everything_with_500_is_not_asked_for_long() -> None:
+    """After the batch, its halves and its quarters all get what their part of it got."""
+    world = filled(32)
+    jobs = [world.ask(item()) for _ in range(32)]
+    world.answer(world.running[0])
+    while world.running:
+        world.answer(world.running[0], 500)
+    assert len(world.calls) == 1 + SICK
+    assert {(job.fate, job.status) for job in jobs} == {("error", 500)}
+
+
+def test_a_500_that_one_item_causes_is_found() -> None:
+    """Because the other half was answered."""
+    world = filled(32)
+    world.status = 500
+    jobs = [world.ask(*keys("bad")) if n == 9 else world.ask(item()) for n in range(32)]
+    finish(world)
+    assert [n for n, job in enumerate(jobs) if job.status == 500] == [9]
+
+
+@pytest.mark.parametrize("status", sorted(SAYS_NOTHING))
+def test_what_says_nothing_of_items_is_for_all(status: int) -> None:
+    """One call, and all get what it got: more of them would make it worse."""
+    world = filled(32)
+    jobs = [world.ask(item()) for _ in range(5)]
+    world.answer(world.running[0])
+    world.answer(world.running[0], status)
+    assert len(world.calls) == 2
+    assert {(job.fate, job.status) for job in jobs} == {("error", status)}
+
+
+def test_divisions_are_bounded() -> None:
+    """Without any left, all of a part get what the part got."""
+    world = filled(32, splits=2)
+    jobs = [world.ask(*keys("bad")) if n == 0 else world.ask(item()) for n in range(32)]
+    finish(world)
+    assert len(world.calls) == 1 + 1 + 2 * 2
+    assert [job.fate for job in jobs] == ["error"] * 8 + ["own"] * 24
+
+
+def test_a_client_with_several_items_hears_what_it_would_have_heard() -> None:
+    """One of them bad: its own request is sent as it came, and the error is the answer to that."""
+    world = filled(32)
+    mixed = world.ask(item(), *keys("bad"), item())
+    others = [world.ask(item(), item()) for _ in range(3)]
+    finish(world)
+    assert (mixed.fate, mixed.status) == ("alone", 422)
+    assert {job.fate for job in others} <= {"own", "alone"} and not any(
+        job.status == 422 for job in others
+    )
+
+
+def test_a_part_of_a_large_request_is_its_own_to_blame() -> None:
+    """It could not be sent as it came; its error is that of the part, and the rest is ended."""
+    world = World(rules(size=4), limit=1, bad=[b"bad"])
+    job = world.ask(*keys("a", "bad", "c", "d"), *[item() for _ in range(8)])
+    other = world.ask(item())
+    finish(world)
+    assert (job.fate, job.status) == ("error", 422)
+    assert other.fate in ("own", "alone") and other.status in (0, 200)
+    assert len(world.calls) < 5
+
+
+def test_an_item_known_to_be_bad_is_sent_alone_from_the_beginning() -> None:
+    """A client that asks it again and again costs nobody a divided batch, for a minute; when it
+    is answered well it is like any other again.
+    """
+    world = filled(8)
+    first = [world.ask(*keys("bad")), *[world.ask(item()) for _ in range(7)]]
+    finish(world)
+    assert first[0].status == 422
+    world.ask(item())
+    again = [world.ask(*keys("bad")), *[world.ask(item()) for _ in range(7)]]
+    before = len(world.calls)
+    finish(world)
+    assert world.sizes[before:] == [7] or sorted(world.sizes[before:]) == [1, 7]
+    assert again[0].status == 422 and world.plan.divided == 3
+    world.bad.clear()
+    world.ask(item())
+    world.ask(*keys("bad"))
+    finish(world)
+    world.ask(item())
+    cured = [world.ask(*keys("bad")), world.ask(item())]
+    finish(world)
+    assert {job.fate for job in cured} == {"own"}
+
+
+def test_suspects_are_few_and_forgotten() -> None:
+    """A table that clients fill: bounded in number and time."""
+    suspects = Suspects()
+    for number in range(MAX_SUSPECTS + 10):
+        suspects.add(number, 0.0)
+    assert len(suspects) == MAX_SUSPECTS
+    assert not suspects.has(9, 1.0) and suspects.has(10, 1.0)
+    assert not suspects.has(10, SUSPECT_FOR)
+
+
+def test_a_server_that_takes_fewer_items_is_found_out() -> None:
+    """Where both halves of a refused batch are well, it was its size: for a minute there are no
+    larger ones.
+    """
+    world = World(rules(size=32), limit=1, most=16)
+    world.ask(item())
+    jobs = [world.ask(item()) for _ in range(64)]
+    finish(world)
+    assert {job.fate for job in jobs} == {"own"}
+    assert world.sizes[1:] == [32, 16, 16, 16, 16]
+    world.advance(CEILING_FOR + 1)
+    world.ask(item())
+    for _ in range(32):
+        world.ask(item())
+    world.answer(world.running[0])
+    assert world.running[0].sent == 32
+
+
+def test_a_500_teaches_nothing_of_size() -> None:
+    """It may have passed by itself."""
+    world = World(rules(size=8), limit=1)
+    world.ask(item())
+    for _ in range(16):
+        world.ask(item())
+    world.answer(world.running[0])
+    world.answer(world.running[0], 500)
+    finish(world)
+    assert world.sizes == [1, 8, 4, 4, 8] or sorted(world.sizes) == [1, 4, 4, 8, 8]
+
+
+def test_a_client_that_leaves_while_its_batch_is_divided() -> None:
+    """It is in no part that was not sent yet; a part with nobody left is not sent."""
+    world = filled(4)
+    jobs = [world.ask(*keys("bad")), world.ask(item()), world.ask(item()), world.ask(item())]
+    world.answer(world.running[0])
+    world.answer(world.running[0])
+    assert world.running[0].sent == 2 and len(world.calls) == 3
+    world.leave(jobs[2])
+    world.leave(jobs[3])
+    finish(world)
+    assert [job.fate for job in jobs] == ["alone", "alone", "left", "left"]
+    assert len(world.calls) == 5

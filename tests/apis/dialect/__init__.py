@@ -1,0 +1,1 @@
+"""One API's calls in the words of another."""

@@ -1,0 +1,1 @@
+"""`compress`: smaller answers, requests in clear."""

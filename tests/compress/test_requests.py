@@ -1,0 +1,143 @@
+"""Requests that come compressed, for a server that reads none."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pytest
+
+from middleware.compress import requests
+from middleware.compress.codings import Malformed, TooLarge, expand
+from middleware.compress.requests import AT_ONCE, FREE
+from tests.compress.rig import COMPRESS, ENCODE, JSON, LONG, Server
+from tests.conftest import Serve, UpstreamMaker
+from tests.road.wire import Message, ok
+
+
+async def send(
+    serve: Serve, upstream: UpstreamMaker, body: bytes, *fields: str, **keys: Any
+) -> tuple[Message, list[Message]]:
+    """The answer, and what the server was asked."""
+    server = Server(ok(b"{}", JSON))
+    keys = {"requests": "decompress", **keys}
+    running = await serve(await upstream(server), chain=[{COMPRESS: keys}])
+    client = await running.connect()
+    answer = await client.exchange("POST", "/v1/embeddings", *fields, body=body)
+    return answer, server.asked
+
+
+@pytest.mark.parametrize("coding", ["gzip", "br", "zstd", "x-gzip", "GZIP"])
+async def test_the_server_gets_it_in_clear(
+    serve: Serve, upstream: UpstreamMaker, coding: str
+) -> None:
+    """Without Content-Encoding, and with the length that it has now."""
+    body = ENCODE[coding.lower().removeprefix("x-")](LONG)
+    answer, asked = await send(serve, upstream, body, f"content-encoding: {coding}")
+    assert answer.status == 200
+    assert asked[0].body == LONG
+    assert (asked[0]["content-encoding"], asked[0]["content-length"]) == (None, str(len(LONG)))
+
+
+async def test_layers_inside_read_it(serve: Serve, upstream: UpstreamMaker) -> None:
+    """The cache finds the model call in a body that came compressed."""
+    server = Server(ok(b"{}", JSON))
+    chain = [{COMPRESS: {"requests": "decompress"}}, {"middleware.cache:Cache": {"ttl": 60}}]
+    running = await serve(await upstream(server), chain=chain)
+    body = orjson.dumps({"model": "m", "input": "x"})
+    for content, field in ((ENCODE["gzip"](body), "content-encoding: gzip"), (body, "x-a: b")):
+        client = await running.connect()
+        got = await client.exchange("POST", "/v1/embeddings", JSON, field, body=content)
+        assert got.status == 200
+    assert len(server.asked) == 1
+
+
+async def test_by_default_it_passes(serve: Serve, upstream: UpstreamMaker) -> None:
+    """Nobody asked for it: the bytes and the field go on as they came."""
+    body = ENCODE["gzip"](LONG)
+    _, asked = await send(serve, upstream, body, "content-encoding: gzip", requests="pass")
+    assert (asked[0].body, asked[0]["content-encoding"]) == (body, "gzip")
+
+
+REFUSED: list[tuple[bytes, tuple[str, ...], int, str]] = [
+    (b"no gzip", ("content-encoding: gzip",), 400, "malformed_body"),
+    (ENCODE["gzip"](LONG)[:-9], ("content-encoding: gzip",), 400, "malformed_body"),
+    (ENCODE["zstd"](LONG)[:-9], ("content-encoding: zstd",), 400, "malformed_body"),
+    (ENCODE["br"](LONG)[:-9], ("content-encoding: br",), 400, "malformed_body"),
+    (b"", ("content-encoding: gzip",), 400, "malformed_body"),
+    (b"x", ("content-encoding: compress",), 415, "unsupported_content_encoding"),
+    (b"x", ("content-encoding: gzip, br",), 415, "unsupported_content_encoding"),
+    (
+        b"x",
+        ("content-encoding: gzip", "content-encoding: gzip"),
+        415,
+        "unsupported_content_encoding",
+    ),
+]
+
+
+@pytest.mark.parametrize(("body", "fields", "status", "code"), REFUSED)
+async def test_what_cannot_be_read_is_refused(
+    serve: Serve, upstream: UpstreamMaker, body: bytes, fields: tuple[str, ...], status: int,
+    code: str,
+) -> None:  # fmt: skip
+    """With what is expected instead; the server hears nothing."""
+    answer, asked = await send(serve, upstream, body, *fields)
+    assert (answer.status, answer["x-remora-error"]) == (status, code)
+    assert (answer["accept-encoding"] is not None) == (status == 415)
+    assert not asked
+
+
+@pytest.mark.parametrize("coding", ["gzip", "br", "zstd"])
+@pytest.mark.parametrize("keys", [{"max_ratio": 10}, {"max_request": FREE}])
+async def test_a_bomb_is_not_opened(
+    serve: Serve, upstream: UpstreamMaker, coding: str, keys: dict[str, int]
+) -> None:
+    """A body that grows beyond `max_request`, or beyond `max_ratio` where it is over FREE: 413."""
+    bomb = ENCODE[coding](bytes(FREE + 1))
+    answer, asked = await send(serve, upstream, bomb, f"content-encoding: {coding}", **keys)
+    assert (answer.status, answer["x-remora-error"]) == (413, "body_too_large")
+    assert not asked
+    within = ENCODE[coding](bytes(FREE))
+    answer, asked = await send(serve, upstream, within, f"content-encoding: {coding}", **keys)
+    assert (answer.status, len(asked[0].body)) == (200, FREE)
+
+
+async def test_a_long_body_is_expanded_off_the_loop(
+    serve: Serve, upstream: UpstreamMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A body over AT_ONCE goes to a thread, and the server gets all of it."""
+    threads: list[object] = []
+    to_thread = requests.asyncio.to_thread
+
+    async def counted(work: Any, *arguments: Any) -> Any:
+        threads.append(work)
+        return await to_thread(work, *arguments)
+
+    monkeypatch.setattr(requests.asyncio, "to_thread", counted)
+    body = orjson.dumps([str(number) for number in range(20_000)])
+    content = ENCODE["gzip"](body)
+    assert len(content) > AT_ONCE
+    _, asked = await send(serve, upstream, content, "content-encoding: gzip")
+    assert asked[0].body == body
+    assert threads == [expand]
+
+
+@pytest.mark.parametrize("coding", ["gzip", "br", "zstd"])
+def test_the_bound_is_to_the_byte(coding: str) -> None:
+    """As many bytes as allowed pass, one more does not; nothing else is taken for a body."""
+    body = ENCODE[coding](LONG)
+    assert expand(coding, body, len(LONG)) == LONG
+    with pytest.raises(TooLarge):
+        expand(coding, body, len(LONG) - 1)
+    with pytest.raises(Malformed):
+        expand(coding, body + b"rubbish", 10 * len(LONG))
+
+
+@pytest.mark.parametrize("coding", ["gzip", "zstd"])
+def test_members_that_follow_one_another_are_one_body(coding: str) -> None:
+    """As RFC 1952 and RFC 8878 have it; the bound is on all of them."""
+    body = ENCODE[coding](LONG) + ENCODE[coding](b"more")
+    assert expand(coding, body, len(LONG) + 4) == LONG + b"more"
+    with pytest.raises(TooLarge):
+        expand(coding, body, len(LONG) + 3)
