@@ -130,6 +130,7 @@ class _Bound:
             tally.misses += 1
             cache.not_stored(request)
         old = entry if use is Use.IF_ERROR else None
+        request.has_stale = old is not None
         try:
             response, collapsed = await self._fetch(plan, request, _why(plan, entry))
         except ProxyError as error:
@@ -227,6 +228,7 @@ class _Bound:
 
     def _refresh(self, plan: Plan, request: Request) -> None:
         """In the background, once however many ask."""
+        request.has_stale = True
         if plan.wishes.write and plan.key not in self._cache.flights:
             self._take_off(plan, request)
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 class FirstByte:
     """A BodyFilter that passes everything on, and tells of the first byte once."""
 
+    observes = True
     __slots__ = ("_came",)
 
     def __init__(self, came: Callable[[], None]) -> None:

@@ -208,6 +208,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"keys": [{"name": "a", "sha256": "xyz"}]}, "hexadecimal"),
     ({"keys": [{"name": "a", "key": ONE}, {"name": "a", "key": TWO}]}, "two keys have the name"),
     ({"keys": [{"name": "a", "key": ONE, "limits": ["many"]}]}, "not a limit"),
+    ({"keys": [{"name": "a", "key": ONE, "limits": ["0/second"]}]}, "lets nothing through"),
     ({"keys": [{"name": "a", "key": ONE, "priority": 101}]}, "100"),
     ({"headers": ["a b"]}, "a header's name"),
     ({"headers": []}, "at least 1"),
