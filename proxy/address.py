@@ -37,6 +37,14 @@ class Address(NamedTuple):
             return False
         return self._covers(other) or other._covers(self)
 
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine reaches it, by its address or by a file's permissions."""
+        try:
+            return self.path is not None or ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
     def _covers(self, other: Address) -> bool:
         if self.host in ("", other.host):
             return True

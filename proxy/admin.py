@@ -6,6 +6,7 @@ With several workers one of them answers; it asks the others over unix sockets a
 from __future__ import annotations
 
 import asyncio
+import hmac
 import socket
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -14,10 +15,12 @@ from typing import Any
 import aiohttp
 import orjson
 from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
 from prometheus_client import generate_latest
 from prometheus_client.core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
+from pydantic import SecretStr
 from yarl import URL
 
 from .chain import ControlRefused
@@ -26,6 +29,7 @@ from .telemetry import Telemetry
 
 Page = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
+PROBES = ("/healthz", "/readyz")
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 PEER_TIMEOUT = 2.0
 """Seconds that another worker has to tell its numbers, or to do what is asked of all."""
@@ -34,6 +38,7 @@ PEER_TIMEOUT = 2.0
 class Admin:
     """sock: the admin listener, shared by all workers. own: where this worker tells the others
     its numbers. peers: where they tell theirs. controls: what this worker's layers offer now.
+    token: what the listener asks for, of all but the probes; None for nothing.
     """
 
     def __init__(
@@ -44,6 +49,7 @@ class Admin:
         own: Path | None = None,
         peers: Sequence[Path] = (),
         controls: Callable[[], Controls] = Controls,
+        token: SecretStr | None = None,
     ) -> None:
         self._telemetry = telemetry
         self._ready = ready
@@ -51,10 +57,11 @@ class Admin:
         self._own = own
         self._peers = peers
         self._controls = controls
+        self._guards = () if token is None else (_guard(token),)
         self._runners: list[web.AppRunner] = []
 
     async def start(self) -> None:
-        runner = await self._runner(self._metrics, self._show, self._act)
+        runner = await self._runner(self._metrics, self._show, self._act, *self._guards)
         await web.SockSite(runner, self._sock).start()
         if self._own is not None:
             runner = await self._runner(self._own_metrics, self._own_show, self._own_act)
@@ -64,8 +71,10 @@ class Admin:
         for runner in self._runners:
             await runner.cleanup()
 
-    async def _runner(self, metrics: Page, show: Page, act: Page) -> web.AppRunner:
-        app = web.Application()
+    async def _runner(
+        self, metrics: Page, show: Page, act: Page, *guards: Middleware
+    ) -> web.AppRunner:
+        app = web.Application(middlewares=guards)
         app.router.add_get("/healthz", self._healthz)
         app.router.add_get("/readyz", self._readyz)
         app.router.add_get("/metrics", metrics)
@@ -145,6 +154,22 @@ class Admin:
     @property
     def _names(self) -> list[str]:
         return self._controls().names
+
+
+def _guard(token: SecretStr) -> Middleware:
+    """Lets only those pass who have the token. Probes carry none, and learn nothing."""
+    expected = b"Bearer " + token.get_secret_value().encode()
+
+    @web.middleware
+    async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+        sent = request.headers.get("authorization", "").encode(errors="surrogateescape")
+        if request.path not in PROBES and not hmac.compare_digest(sent, expected):
+            refusal = _error(401, "the admin port asks for `Authorization: Bearer TOKEN`")
+            refusal.headers["www-authenticate"] = "Bearer"
+            return refusal
+        return await handler(request)
+
+    return guard
 
 
 def _text(body: bytes) -> web.Response:

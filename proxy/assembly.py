@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from . import config
 from .apis import Api, Generic, by_name
@@ -16,9 +15,9 @@ from .env import Env
 from .router import Route, Router
 from .stores.settings import Stores
 from .telemetry import Telemetry
-from .tls import client_context
-from .upstream.balance import sender
-from .upstream.pool import Endpoint, Pool
+from .upstream.control import EndpointStates
+from .upstream.group import Group
+from .upstream.pool import Pool
 
 if TYPE_CHECKING:
     from .stores.redis import RedisStore
@@ -43,9 +42,13 @@ class Assembly:
         self.env = Env(loop, telemetry)
         self._stores = _stores(file.stores, self.env)
         self._layers: list[Middleware] = []
-        self.pools = {name: _pools(upstream, loop) for name, upstream in file.upstreams.items()}
-        senders = {name: sender(pools, file.host) for name, pools in self.pools.items()}
+        self._groups = [
+            Group(name, upstream, file.host, self.env, loop)
+            for name, upstream in file.upstreams.items()
+        ]
+        senders = {group.name: group.handler for group in self._groups}
         self.env.upstreams = senders
+        self.env.control("upstreams", EndpointStates(self._groups))
         shared = self._make(file.chain)
         self.router = Router([self._route(route, shared, senders) for route in file.routes])
 
@@ -72,7 +75,20 @@ class Assembly:
         self._layers += made
         return made
 
+    @property
+    def pools(self) -> dict[str, list[Pool]]:
+        """By upstream, those of its endpoints as they are now."""
+        return {group.name: group.pools for group in self._groups}
+
+    def pool_numbers(self) -> Iterator[tuple[str, str, Pool]]:
+        """(upstream, endpoint, pool) of the endpoints there are now, each name once."""
+        for group in self._groups:
+            for member in group.members:
+                yield group.name, member.name, member.pool
+
     async def start(self) -> None:
+        for group in self._groups:
+            group.start()
         for layer in self._layers:
             await layer.start()
 
@@ -86,9 +102,8 @@ class Assembly:
                 log.exception("%s could not be stopped", type(layer).__name__)
         for store in self._stores:
             await store.close()
-        for pools in self.pools.values():
-            for pool in pools:
-                pool.close()
+        for group in self._groups:
+            group.close()
 
 
 def _stores(settings: Stores, env: Env) -> list[RedisStore]:
@@ -107,22 +122,3 @@ def _api(named: config.RouteApi) -> Api | None:
     if isinstance(named, config.OwnApi):
         return Generic(named.generic.items, named.generic.results)
     return by_name[named] if named else None
-
-
-def _pools(upstream: config.Upstream, loop: asyncio.AbstractEventLoop) -> list[Pool]:
-    return [
-        Pool(_endpoint(url, upstream.tls), loop, upstream.pool, upstream.timeouts, upstream.limits)
-        for url in upstream.endpoints
-    ]
-
-
-def _endpoint(url: str, tls: config.UpstreamTLS) -> Endpoint:
-    if url.startswith("unix:"):
-        return Endpoint(url, path=url.removeprefix("unix:"))
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    if parts.scheme == "http":
-        return Endpoint(url, host, parts.port or 80)
-    return Endpoint(
-        url, host, parts.port or 443, tls=client_context(tls), server_name=tls.server_name or host
-    )

@@ -13,7 +13,11 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 @runtime_checkable
 class BodyFilter(Protocol):
-    """Changes a response's body on its way out. Sync; one per response."""
+    """Changes a response's body on its way out. Sync; one per response.
+
+    One that only looks says `observes = True`: it gives every chunk back as it is, and adds
+    nothing at the end. A body that none changes keeps its Content-Length.
+    """
 
     def feed(self, chunk: bytes) -> bytes: ...
     def end(self) -> bytes: ...
@@ -71,6 +75,14 @@ class Store(Protocol):
 
         Its first number is the store's clock in milliseconds, so that a store which has lost the
         key does not count anew from 1.
+        """
+        ...
+
+    async def run(self, script: str, keys: Sequence[bytes], args: Sequence[bytes | int]) -> Any:
+        """What a Lua script returns, run in one step on `keys`, which it may write. Numbers come
+        as int, text as bytes. Raises StoreDown.
+
+        A Cluster keeps all keys of one call on one node only where they share a `{tag}`.
         """
         ...
 

@@ -21,7 +21,6 @@ from pydantic import (
 from .address import (
     Address,
     AdminAddress,
-    Endpoint,
     ListenAddress,
     TrustedNetwork,
     parse_address,
@@ -41,6 +40,14 @@ from .units import (
     unit,
 )
 from .units import Secret as Secret
+from .upstream.settings import (
+    Balance,
+    Eject,
+    Endpoints,
+    OptionalEject,
+    OptionalHealth,
+    OptionalResolve,
+)
 
 DEFAULT_LISTEN = "127.0.0.1:8080"
 DEFAULT_ADMIN = "127.0.0.1:9901"
@@ -147,12 +154,31 @@ class ResponseLimits(Model):
 class Upstream(Model):
     """A model server, as one or several endpoints that answer alike."""
 
-    endpoints: Annotated[list[Endpoint], Field(min_length=1)] = Field(
+    endpoints: Endpoints = Field(
         description="Where the server is: `http://host:port`, `https://host:port` or `unix:/path`."
     )
-    balance: Literal["least_outstanding"] = Field(
-        "least_outstanding",
-        description="How an endpoint is chosen: the one with the fewest requests in flight.",
+    balance: Balance = Field(
+        default_factory=Balance,
+        description="How an endpoint is chosen. `least_outstanding`: the one with the fewest "
+        "requests in flight.",
+        json_schema_extra={"default": "least_outstanding"},
+    )
+    health: OptionalHealth = Field(
+        None,
+        description="Checks of each endpoint. `off`: none.",
+        json_schema_extra={"default": "off"},
+    )
+    eject: OptionalEject = Field(
+        default_factory=Eject,
+        description="Leave an endpoint alone for a while whose requests fail. `off`: never.",
+    )
+    slow_start: OptionalDuration = unit(
+        "10s", "Time in which an endpoint that came back gets its full share again."
+    )
+    resolve: OptionalResolve = Field(
+        None,
+        description="Follow the addresses of each name. `off`: a name is one endpoint.",
+        json_schema_extra={"default": "off"},
     )
     pool: Pool = Field(default_factory=Pool, description="Connections to each endpoint.")
     timeouts: Timeouts = Field(default_factory=Timeouts, description="How long it may take.")
@@ -273,6 +299,11 @@ class Config(Model):
     )
     admin: AdminAddress = Field(
         DEFAULT_ADMIN, description="Health and metrics, never on a client's port. `off`: nowhere."
+    )
+    admin_token: Secret | None = Field(
+        None,
+        description="What the admin port asks for, as `Authorization: Bearer TOKEN`, of all but "
+        "/healthz and /readyz. Null: nothing, and only on loopback or a unix socket.",
     )
     workers: Count = Field(1, description="Processes that serve the same listeners.")
     upstreams: Annotated[dict[str, Upstream], Field(min_length=1)] = Field(

@@ -103,9 +103,9 @@ class Request:
     # fmt: off
     __slots__ = (
         "_api", "_ends", "_json", "avoid", "body", "chunked", "client", "declared", "endpoint",
-        "errors", "finished", "gate", "headers", "http10", "identity", "interim", "label", "method",
-        "outcome", "path", "received_at", "route_api", "scheme", "target", "tenant", "upgrade",
-        "want_continue",
+        "errors", "finished", "gate", "has_stale", "headers", "http10", "identity", "interim",
+        "label", "method", "outcome", "path", "received_at", "route_api", "scheme", "target",
+        "tenant", "upgrade", "want_continue",
     )
     # fmt: on
 
@@ -143,6 +143,8 @@ class Request:
         self.avoid: frozenset[str] = frozenset()
         """Endpoints that failed this request already: taken only where no other is left."""
         self.gate: Gate | None = None
+        self.has_stale = False
+        """An outer layer has an older answer to give in the place of an error."""
         self.endpoint = ""
         """Name of the endpoint that the balancer chose; empty before."""
         self.label = "other"
@@ -215,6 +217,21 @@ class Request:
         else:
             self._ends.append(callback)
 
+    @property
+    def ends(self) -> int:
+        """How many wait for the end so far: a mark for `settle`."""
+        return len(self._ends) if self._ends is not None else 0
+
+    def settle(self, mark: int, outcome: Outcome) -> None:
+        """Tell `outcome` to those who came since `mark`, the last one first: what they watched
+        has ended, the exchange goes on. A retry does so behind each attempt that failed.
+        """
+        while self._ends is not None and len(self._ends) > mark:
+            try:
+                self._ends.pop()(outcome)
+            except Exception:
+                log.exception("an on_end callback of route %s failed", self.label)
+
     def finish(self) -> None:
         """Tell every `on_end`. A second call does nothing; one that raises stops no other."""
         if self.finished:
@@ -246,6 +263,7 @@ class Request:
         twin.tenant = self.tenant
         twin.identity = self.identity
         twin.avoid = self.avoid
+        twin.has_stale = self.has_stale
         twin.label = self.label
         twin.route_api = self.route_api
         return twin

@@ -158,4 +158,7 @@ def _admin(server: Server, sock: socket.socket, place: Place | None) -> Admin:
     from .admin import Admin  # 12 MiB of aiohttp: only where it is wanted
 
     own, peers = (place.own, place.peers) if place is not None else (None, ())
-    return Admin(server.telemetry, lambda: server.ready, sock, own, peers, lambda: server.controls)
+    return Admin(
+        server.telemetry, lambda: server.ready, sock, own, peers, lambda: server.controls,
+        server.config.admin_token,
+    )  # fmt: skip

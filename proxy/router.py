@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -39,8 +40,9 @@ class Route:
 
 
 class Router:
-    """The first route that matches takes the request. The path is matched as the client wrote it:
-    nothing is decoded or normalised, because the upstream gets those very bytes.
+    """The first route that matches takes the request. The path is matched as the client wrote it,
+    because the upstream gets those very bytes. Where a server may read them as another path, the
+    routes must be the same for both, or there is none.
     """
 
     def __init__(self, routes: Sequence[Route]) -> None:
@@ -52,7 +54,7 @@ class Router:
         key = (request.method, request.path)
         candidates = self._memo.get(key)
         if candidates is None:
-            candidates = tuple(route for route in self.routes if route.takes(*key))
+            candidates = self._candidates(*key)
             if len(self._memo) >= MEMO_ENTRIES:
                 self._memo.clear()
             self._memo[key] = candidates
@@ -60,6 +62,54 @@ class Router:
             if route.host is None or route.host == _host(request):
                 return route
         raise NoRoute("no route of this proxy takes this method, host and path")
+
+    def _candidates(self, method: bytes, path: bytes) -> tuple[Route, ...]:
+        """None where a server may read the path otherwise, and other routes would take it so: its
+        layers, `auth` among them, must not be walked around.
+        """
+        written = tuple(route for route in self.routes if route.takes(method, path))
+        for reading in readings(path):
+            if tuple(route for route in self.routes if route.takes(method, reading)) != written:
+                return ()
+        return written
+
+
+_DOUBTFUL = re.compile(rb"//|/\.|[%\\;]")
+_ESCAPED = re.compile(rb"%([0-9A-Fa-f]{2})")
+_PARAMETERS = re.compile(rb";[^/]*")
+
+
+def readings(path: bytes) -> set[bytes]:
+    """What servers make of a path: escapes decoded, parameters dropped, empty segments joined, dot
+    segments removed (RFC 3986 section 6.2.2), each or not. Empty where nothing of it is in there.
+    """
+    if not _DOUBTFUL.search(path):
+        return set()
+    found = {path}
+    found |= {_ESCAPED.sub(_decoded, one) for one in found}
+    found |= {one.replace(b"\\", b"/") for one in found}
+    found |= {_PARAMETERS.sub(b"", one) for one in found}
+    found |= {re.sub(rb"/{2,}", b"/", one) for one in found}
+    return found | {_without_dots(one) for one in found}
+
+
+def _decoded(escape: re.Match[bytes]) -> bytes:
+    return bytes((int(escape[1], 16),))
+
+
+def _without_dots(path: bytes) -> bytes:
+    """RFC 3986 section 5.2.4."""
+    kept: list[bytes] = []
+    segments = path.split(b"/")
+    for segment in segments:
+        if segment == b"..":
+            if len(kept) > 1:
+                kept.pop()
+        elif segment != b".":
+            kept.append(segment)
+    if segments[-1] in (b".", b".."):
+        kept.append(b"")
+    return b"/".join(kept)
 
 
 def _host(request: Request) -> bytes:

@@ -148,8 +148,7 @@ class Server:
         self.telemetry.watch(
             [*((route.name, route.stats) for route in assembly.router.routes),
              ("other", edge.unrouted)],
-            [(name, pool.endpoint.name, pool)
-             for name, pools in assembly.pools.items() for pool in pools],
+            assembly.pool_numbers,
             lambda: len(edge.connections),
         )  # fmt: skip
         await assembly.start()

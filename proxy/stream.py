@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Protocol
 
 from .errors import BodyTooLarge
@@ -39,8 +40,8 @@ class Stream:
 
     # fmt: off
     __slots__ = (
-        "_chunks", "_error", "_held", "_sink", "_size", "_source", "_waiter", "done",
-        "trailers",
+        "_chunks", "_error", "_first", "_held", "_last", "_sink", "_size", "_source", "_waiter",
+        "done", "trailers",
     )
     # fmt: on
 
@@ -51,6 +52,8 @@ class Stream:
         self._sink: Sink | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._error: Exception | None = None
+        self._first: Callable[[], None] | None = None
+        self._last: Callable[[], None] | None = None
         self._held = False
         self.done = False
         """The producer has said end or fail."""
@@ -61,6 +64,9 @@ class Stream:
     def feed(self, chunk: bytes) -> None:
         if not chunk:
             return  # framed as a chunk it would end the body
+        if self._first is not None:
+            first, self._first = self._first, None
+            first()
         if self._sink is not None:
             self._sink.write(chunk)
             return
@@ -73,7 +79,7 @@ class Stream:
     def end(self, trailers: Headers | None = None) -> None:
         if self.done:
             return
-        self.done = True
+        self._is_done()
         if trailers:
             self.trailers = trailers
         if self._sink is not None:
@@ -84,13 +90,33 @@ class Stream:
         """The rest will never come. What was fed before is still delivered first."""
         if self.done:
             return
-        self.done = True
+        self._is_done()
         self._error = error
         if self._sink is not None:
             self._sink.fail(error)
         self._wake()
 
+    def _is_done(self) -> None:
+        self.done = True
+        if self._last is not None:
+            last, self._last = self._last, None
+            last()
+
     # -- consumer
+
+    def on_done(self, callback: Callable[[], None]) -> None:
+        """Run `callback` once, when the producer has said end or fail; at once where it has."""
+        if self.done:
+            callback()
+        else:
+            self._last = callback
+
+    def on_first(self, callback: Callable[[], None]) -> None:
+        """Run `callback` once, when the first byte comes; at once where one is here to be read."""
+        if self._chunks:
+            callback()
+        else:
+            self._first = callback
 
     def pipe(self, sink: Sink) -> None:
         """Hand over what has come, then everything else as it comes."""
@@ -110,6 +136,23 @@ class Stream:
         """What has come and was not read, without waiting; b"" when nothing has."""
         chunks, self._chunks, self._size = self._chunks, [], 0
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    def unread(self, data: bytes) -> None:
+        """Puts back what was read, before anything else: whoever reads or pipes next gets it.
+
+        Not once a sink is attached. Also where the stream has ended or failed meanwhile.
+        """
+        assert self._sink is None, "what was piped is gone"
+        if data:
+            self._chunks.insert(0, data)
+            self._size += len(data)
+            if self._size > HIGH_WATER:
+                self.pause()
+
+    @property
+    def piped(self) -> bool:
+        """A sink has had some of it, or all: no other reader can have it from its beginning."""
+        return self._sink is not None
 
     async def read(self) -> bytes:
         """The next piece, or b"" at the end. Raises what the producer failed with."""

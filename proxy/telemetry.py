@@ -101,7 +101,7 @@ class Telemetry:
         self.registry = CollectorRegistry()
         self.registry.register(self)
         self._routes: Sequence[tuple[str, RouteStats]] = ()
-        self._pools: Sequence[tuple[str, str, PoolNumbers]] = ()
+        self._pools: Callable[[], Iterable[tuple[str, str, PoolNumbers]]] = list
         self._connections: Callable[[], int] = int
         self._counters: dict[str, Counter] = {}
         self._offered: dict[str, _Offered] = {}
@@ -109,10 +109,10 @@ class Telemetry:
     def watch(
         self,
         routes: Sequence[tuple[str, RouteStats]],
-        pools: Sequence[tuple[str, str, PoolNumbers]],
+        pools: Callable[[], Iterable[tuple[str, str, PoolNumbers]]],
         connections: Callable[[], int],
     ) -> None:
-        """routes: (name, numbers). pools: (upstream, endpoint, numbers)."""
+        """routes: (name, numbers). pools: (upstream, endpoint, numbers), as they are when asked."""
         self._routes = routes
         self._pools = pools
         self._connections = connections
@@ -196,7 +196,7 @@ class Telemetry:
         waiting = GaugeMetricFamily(
             "remora_upstream_waiting", "Requests that wait for a connection.", labels=labels
         )
-        for upstream, endpoint, pool in self._pools:
+        for upstream, endpoint, pool in self._pools():
             where = (upstream, endpoint)
             connections.add_metric((*where, "idle"), pool.idle)
             connections.add_metric((*where, "busy"), pool.open - pool.idle)

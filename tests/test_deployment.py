@@ -68,7 +68,7 @@ FILES = {
 
 
 def load(name: str) -> Any:
-    return loader.load_text(FILES[name](), name, {})
+    return loader.load_text(FILES[name](), name, {"REMORA_ADMIN_TOKEN": "token"})
 
 
 def seconds(text: str) -> float:
@@ -174,6 +174,15 @@ def test_a_deployed_file_loads_and_serves_probes(name: str) -> None:
     config = load(name)
     assert [listener.address for listener in config.listen] == ["0.0.0.0:8080"]
     assert config.admin == "0.0.0.0:9901"
+    assert config.admin_token.get_secret_value() == "token"
+
+
+def test_both_deployments_hand_the_admin_token_in() -> None:
+    """The files name a variable, and the container has it."""
+    environment = compose()["services"]["remora"]["environment"]
+    assert "REMORA_ADMIN_TOKEN" in environment
+    (remora,) = manifests()["Deployment"]["spec"]["template"]["spec"]["initContainers"]
+    assert [each["name"] for each in remora["env"]] == ["REMORA_ADMIN_TOKEN"]
 
 
 def test_compose_publishes_remora_alone_and_on_loopback() -> None:

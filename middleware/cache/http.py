@@ -251,6 +251,7 @@ class HttpCaching:
         flight = cache.flights.get(place) if self._config.coalesce != "off" else None
         if flight is None or not flight.open:
             fork = _twin(request)
+            fork.has_stale = request.has_stale or self._after_error(request, entry)
             fork.method = b"GET"
             fork.headers = validators.revalidation(request.headers, entry.headers)
             flight = self._take_off(key, place, request, fork)
@@ -308,8 +309,10 @@ class HttpCaching:
     async def _refresh(self, key: bytes, request: Request, entry: Entry) -> None:
         """In the background; a failure leaves what is stored as it is."""
         try:
+            fork = request.fork()
+            fork.has_stale = True
             # Nobody asked for this: it counts in no route.
-            response = await self._revalidate(key, request.fork(), entry, Tally())
+            response = await self._revalidate(key, fork, entry, Tally())
         except ProxyError:
             return
         _drop(response)

@@ -138,6 +138,7 @@ class _Bound:
         if plan.wishes.only_if_cached:
             tally.misses += 1
             cache.not_stored(request)
+        request.has_stale = old is not None
         try:
             response, collapsed = await self._fetch(plan, request, _why(plan, entry))
         except ProxyError as error:
@@ -244,6 +245,7 @@ class _Bound:
 
     def _refresh(self, plan: Plan, request: Request) -> None:
         """In the background, once however many ask."""
+        request.has_stale = True
         if plan.wishes.write and plan.key not in self._cache.flights:
             self._take_off(plan, request)
 

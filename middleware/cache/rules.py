@@ -15,6 +15,7 @@ from proxy.exchange import Headers, Request, Response
 
 from ..core.entry import Entry
 from ..core.http.freshness import current_age
+from ..core.http.storing import is_of_the_call
 from ..core.http.vary import matches, selecting_fields
 from ..core.key import CREDENTIALS, NotCanonical, canonical, digest, pointer, tenant_of
 from ..core.memo import Memo
@@ -215,7 +216,7 @@ class ModelRules:
         return Entry(
             status=response.status,
             reason=response.reason,
-            headers=[pair for pair in response.headers if pair[0].lower() != b"age"],
+            headers=[pair for pair in response.headers if not is_of_the_call(pair[0].lower())],
             body=body,
             stored_at=now,
             lifetime=config.ttl,

@@ -72,6 +72,12 @@ class Api(Protocol):
         """
         ...
 
+    def repeatable(self, request: Request) -> bool:
+        """Whether asking twice leaves the server as asking once does (RFC 9110 section 9.2.2),
+        though the method does not say so: inference of which the server keeps nothing.
+        """
+        ...
+
     def model(self, request: Request) -> str:
         """The model's name, at most MAX_MODEL characters; empty where unknown."""
         ...

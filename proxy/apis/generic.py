@@ -52,6 +52,10 @@ class Generic(JsonErrors, Unconverted, Unmetered):
         """Not known."""
         return False
 
+    def repeatable(self, request: Request) -> bool:
+        """Not known: only the method tells."""
+        return False
+
     def model(self, request: Request) -> str:
         return named(body_of(request).get("model"))
 

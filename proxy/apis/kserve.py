@@ -32,6 +32,8 @@ _V2 = frozenset(
     | {b"trace", b"logging", b"systemsharedmemory", b"cudasharedmemory"}
 )
 
+_INFERENCE = (b"/infer", b"/generate", b"/generate_stream")
+
 
 class KServe(JsonErrors, Unconverted, Unmetered):
     name = "kserve"
@@ -83,6 +85,18 @@ class KServe(JsonErrors, Unconverted, Unmetered):
         if asked.get("sequence_id"):
             return False
         return seeded(asked.get("seed", asked.get("random_seed"))) or greedy(asked)
+
+    def repeatable(self, request: Request) -> bool:
+        """Inference outside of a sequence; not what loads models or sets the server."""
+        path = request.path
+        if self.is_v1(request.method, path):
+            return True
+        if request.method != b"POST" or not path.startswith(b"/v2/models/"):
+            return False
+        head = _head(request)
+        return path.endswith(_INFERENCE) and not (
+            head.get("sequence_id") or _parameters(head).get("sequence_id")
+        )
 
     def model(self, request: Request) -> str:
         """The name in the path: `/v1/models/NAME:predict`, `/v2/models/NAME/...`."""

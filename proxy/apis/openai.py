@@ -62,6 +62,12 @@ _COMPUTED = frozenset(
 _COMPLETIONS = (b"/chat/completions", b"/completions")
 _GENERATIONS = (*_COMPLETIONS, b"/responses", b"/v1/messages")
 
+# Inference that is no text.
+_MEDIA = (
+    b"/audio/speech", b"/audio/transcriptions", b"/audio/translations", b"/images/generations",
+)  # fmt: skip
+_REPEATABLE = (*_GENERATIONS, *_MEDIA, _INVOCATIONS)
+
 # Where one of these is set, the answer stands on more than the body, or is to change the server.
 _STATE = ("conversation", "background", "store", "web_search_options", "data_sources")
 
@@ -127,6 +133,14 @@ class OpenAI(JsonErrors):
         if any(map(body.get, _STATE)) or not _only_functions(body.get("tools")):
             return False
         return seeded(body.get("seed")) or greedy(body)
+
+    def repeatable(self, request: Request) -> bool:
+        """Generations and what is computed; not where the server is to keep something."""
+        path = request.path
+        if request.method != b"POST":
+            return False
+        known = path.endswith(_REPEATABLE) or path.rpartition(b"/")[2] in _COMPUTED
+        return known and not any(map(body_of(request).get, _STATE))
 
     def model(self, request: Request) -> str:
         """The body's `model`; on Azure the deployment in the path."""

@@ -44,6 +44,10 @@ class Plain(Unconverted, Unmerged, Unmetered):
         """Never known: such answers are for HTTP's own rules (RFC 9111)."""
         return False
 
+    def repeatable(self, request: Request) -> bool:
+        """Never known: only the method tells."""
+        return False
+
     def model(self, request: Request) -> str:
         """What the known APIs' bodies call it; llama.cpp's own routes do, too."""
         return named(body_of(request).get("model"))

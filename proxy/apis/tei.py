@@ -70,6 +70,10 @@ class TEI(JsonErrors, Unconverted, Unmetered):
         """Whatever it serves is computed from the body alone."""
         return self.owns(request.method, request.path) and bool(body_of(request))
 
+    def repeatable(self, request: Request) -> bool:
+        """All that it serves is inference."""
+        return self.owns(request.method, request.path)
+
     def model(self, request: Request) -> str:
         """It serves one; a client may name it all the same."""
         return named(body_of(request).get("model"))

@@ -84,6 +84,10 @@ class TGI(JsonErrors, Unmerged):
             return False
         return seeded(parameters.get("seed")) or greedy_by_default(parameters)
 
+    def repeatable(self, request: Request) -> bool:
+        """All that it takes by POST is inference."""
+        return self.owns(request.method, request.path)
+
     def model(self, request: Request) -> str:
         """It serves one; a client may name it, or an adapter (LoRA) of it."""
         body = body_of(request)

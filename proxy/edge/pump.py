@@ -36,9 +36,15 @@ def framing(request: Request, response: Response) -> int:
     if isinstance(response.body, bytes):
         chunked = (response.chunked or response.trailers) and not request.http10
         return CHUNKED if chunked else FIXED
-    if response.declared is response.body and not response.filters:
+    if response.declared is response.body and not _changes(response):
         return FIXED
     return UNTIL_CLOSE if request.http10 else CHUNKED
+
+
+def _changes(response: Response) -> bool:
+    """Whether a filter may make the body longer or shorter."""
+    filters = response.filters
+    return bool(filters) and not all(getattr(one, "observes", False) for one in filters)
 
 
 def head_of(request: Request, response: Response, mode: int, close: bool) -> bytes:
@@ -50,7 +56,7 @@ def head_of(request: Request, response: Response, mode: int, close: bool) -> byt
             headers = with_length(headers, len(response.body))
     elif mode == CHUNKED:
         headers = [*without_length(headers), _IN_CHUNKS]
-    elif mode == UNTIL_CLOSE or response.filters:
+    elif mode == UNTIL_CLOSE or _changes(response):
         # Also where no body is sent: nobody knows how long the filters would have made it.
         headers = without_length(headers)
     if close:

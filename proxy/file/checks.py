@@ -79,6 +79,12 @@ def _addresses(data: dict[str, Any]) -> Told:
     admin = data.get("admin", DEFAULT_ADMIN)
     if not isinstance(admin, str) or (parsed := _parsed(admin)) is None:
         return
+    if not parsed.loopback and data.get("admin_token") is None:
+        yield (
+            ("admin",),
+            f"`{admin}` can be reached from outside: add `admin_token: ${{ADMIN_TOKEN}}`, or "
+            "write 127.0.0.1:9901",
+        )
     for path, text, address in seen:
         if not parsed.overlaps(address):
             continue

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from hashlib import sha1
 from typing import Any
 
 from redis.asyncio import Redis, RedisCluster, Sentinel
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
+from redis.exceptions import (
+    NoScriptError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+)
 
 from ..address import parse_address
 from ..chain import Env
@@ -22,7 +29,7 @@ log = logging.getLogger("remora")
 LAYOUT = "1"
 """Part of every key. Another meaning of keys or values gets another number."""
 
-# Scripts are sent whole: they are shorter than the round trip that learns of a restart.
+# These are sent whole: they are shorter than the round trip that learns of a restart.
 _EXTEND = """\
 if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('pexpire', KEYS[1], ARGV[2]) end
 return 0"""
@@ -47,6 +54,7 @@ class RedisStore:
         self._cluster: RedisCluster | None = None
         self._sentinel: Sentinel | None = None
         self._client: Any = self._made(config)
+        self._scripts: dict[str, str] = {}  # layers' own, by their text: its digest
         self._guard = Guard(
             self.name,
             env,
@@ -131,6 +139,21 @@ class RedisStore:
     async def increment(self, key: bytes) -> int:
         full = self._prefix + key
         return int(await self._write("increment", lambda: self._client.eval(_INCREMENT, 1, full)))
+
+    async def run(self, script: str, keys: Sequence[bytes], args: Sequence[bytes | int]) -> Any:
+        digest = self._scripts.get(script)
+        if digest is None:
+            digest = sha1(script.encode(), usedforsecurity=False).hexdigest()
+            self._scripts[script] = digest
+        words = (len(keys), *[self._prefix + key for key in keys], *args)
+
+        async def work() -> Any:
+            try:
+                return await self._client.evalsha(digest, *words)
+            except NoScriptError:  # of a Redis that was restarted, or another node
+                return await self._client.eval(script, *words)
+
+        return await self._write("run", work)
 
     async def close(self) -> None:
         """Ends what is under way; no call passes any more. Never raises."""

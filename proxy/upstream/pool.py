@@ -6,35 +6,14 @@ import asyncio
 import contextlib
 import ssl
 from collections import deque
-from dataclasses import dataclass
 
 from .. import config
 from ..deadline import Deadlines
 from ..errors import ConnectFailed, Unavailable
-from ..exchange import Request, Response
+from ..exchange import Gate, Request, Response
 from .body import BodyWriter
+from .endpoint import Endpoint as Endpoint
 from .http1 import StaleConnection, UpstreamConnection
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """Where to connect: host and port, or the path of a unix socket. tls: None for plain."""
-
-    name: str
-    host: str = ""
-    port: int = 0
-    path: str = ""
-    tls: ssl.SSLContext | None = None
-    server_name: str | None = None
-
-    @property
-    def authority(self) -> bytes:
-        """What a Host field says of it."""
-        if self.path:
-            return b"localhost"
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        default = 443 if self.tls else 80
-        return (host if self.port == default else f"{host}:{self.port}").encode()
 
 
 class Pool:
@@ -54,6 +33,8 @@ class Pool:
         limits: config.ResponseLimits,
     ) -> None:
         self.endpoint = endpoint
+        self.alone = False
+        """Nobody chooses before it: it asks a request's gate itself."""
         self.timeouts = timeouts
         self.limits = limits
         self._loop = loop
@@ -84,6 +65,9 @@ class Pool:
 
     async def send(self, request: Request) -> Response:
         """One exchange. Raises UpstreamError, or Unavailable when too many wait already."""
+        if request.gate is not None and self.alone:
+            self._ask(request.gate)
+        request.endpoint = self.endpoint.name
         body = request.body
         writer = None
         if not isinstance(body, bytes):
@@ -97,6 +81,12 @@ class Pool:
                 raise
         connection = await self._get(fresh=True)
         return await connection.exchange(request, writer)
+
+    def _ask(self, gate: Gate) -> None:
+        name = self.endpoint.name
+        if not gate.admits(name):
+            raise no_endpoint()
+        gate.chosen(name)
 
     # -- what connections tell
 
@@ -260,6 +250,11 @@ class Pool:
         while self._idle:
             self._idle.pop().close()
         self.first_byte.close()
+
+
+def no_endpoint() -> Unavailable:
+    """Every endpoint there is was refused by the request's gate."""
+    return Unavailable("no endpoint may take the request now", code="no_endpoint", retry_after=1)
 
 
 def _why(error: OSError) -> str:

@@ -9,6 +9,7 @@ import orjson
 import pytest
 
 from tests.contract.road import Asked, ModelServer, post
+from tests.road.wire import until
 
 from .rig import JSON, field, inputs, refuse, rig, soon, vector, well
 
@@ -51,28 +52,19 @@ async def test_31_never_see_the_error_of_one(model: ModelServer) -> None:
 
 
 async def test_an_item_that_fails_again_is_sent_alone(model: ModelServer) -> None:
-    """A client that asks the same bad thing again does not divide another batch."""
+    """A client that asks the same bad thing again does not have another batch divided."""
     async with rig(model) as one:
-        for _ in range(2):
+        for again in (False, True):
             blocker = await one.blocked()
-            tasks = [await one.held(text) for text in ("bad", "a", "b", "c")]
+            bad = one.ask("bad")
+            await until(lambda: one.plan.queued == 1 or one.plan.waits)
+            assert one.plan.waits is again
+            good = [await one.held(text) for text in ("a", "b", "c")]
             async with one.answering(strict):
                 await well(blocker)
-                told = [await soon(task) for task in tasks]
-            assert [status for status, _, _ in told] == [422, 200, 200, 200]
-            divided = one.plan.divided
-            tasks[0].cancel()
-            # The next time it is not even in the queue with the others.
-            one.plan.rules  # noqa: B018
-            if divided == 2:
-                break
-        blocker = await one.blocked()
-        bad = one.ask("bad")
-        good = await one.held(["d", "e"])
-        async with one.answering(strict):
-            await well(blocker)
-            assert (await soon(bad))[0] == 422 and (await soon(good))[0] == 200
-        assert one.plan.divided == 2
+                assert (await soon(bad))[0] == 422
+                assert [(await soon(task))[0] for task in good] == [200] * 3
+            assert one.plan.divided == 2
 
 
 async def test_a_client_hears_what_the_server_says_to_it_alone(model: ModelServer) -> None:

@@ -278,7 +278,15 @@ def test_default_config() -> None:
         (("http://h:1/v1",), "command line: --upstream: an endpoint has no path"),
         (("http://h:1", "x"), "command line: --listen: `x` is not an address"),
         (("http://h:1", None, "x"), "command line: --admin: `x` is not an address"),
-        (("http://h:1", ":1", ":1"), "command line: --admin: `:1` overlaps the listener `:1`"),
+        (
+            ("http://h:1", "[::1]:1", "[::1]:1"),
+            "command line: --admin: `[::1]:1` overlaps the listener `[::1]:1`",
+        ),
+        (
+            ("http://h:1", None, ":1"),
+            "command line: --admin: `:1` can be reached from outside: add "
+            "`admin_token: ${ADMIN_TOKEN}`, or write 127.0.0.1:9901",
+        ),
     ],
 )
 def test_default_config_names_the_flag(arguments: tuple[str], told: str) -> None:

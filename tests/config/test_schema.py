@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from importlib import import_module
-from importlib.metadata import EntryPoint, EntryPoints
+from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,7 @@ def test_it_is_a_schema() -> None:
 @pytest.mark.parametrize("path", CONF, ids=lambda path: path.stem)
 def test_every_file_that_ships_is_good(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The loader and the schema both take it, with nothing in the environment."""
-    install(monkeypatch, "middleware.cache:Cache", transcode="middleware.transcode:Transcode")
+    monkeypatch.setattr(registry, "entry_points", entry_points)  # remora's own layers
     load(path, {})
     assert complaints(path.read_text()) == []
 

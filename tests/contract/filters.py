@@ -43,6 +43,22 @@ class Holds:
         return self.held
 
 
+class Looks:
+    """Counts bytes, and changes nothing."""
+
+    observes = True
+
+    def __init__(self) -> None:
+        self.seen = 0
+
+    def feed(self, chunk: bytes) -> bytes:
+        self.seen += len(chunk)
+        return chunk
+
+    def end(self) -> bytes:
+        return b""
+
+
 class BadFilter:
     """Fails at the chunk that holds `bad`; at the end of one that held `worse`."""
 
@@ -77,6 +93,7 @@ KINDS: dict[str, Any] = {
     "square": Marks,
     "round": lambda: Marks(b"(", b")", b"!"),
     "holds": Holds,
+    "looks": Looks,
     "bad": BadFilter,
     "guard": Guard,
 }

@@ -52,6 +52,23 @@ async def test_a_stream_goes_on_in_chunks(model: ModelServer) -> None:
         assert Probe.passed == []
 
 
+@pytest.mark.parametrize("method", [b"GET", b"HEAD"])
+async def test_one_that_only_looks_changes_nothing(method: bytes, model: ModelServer) -> None:
+    """A stream keeps its Content-Length where no filter makes it longer or shorter."""
+    async with remora(model.url, [named(Filters, "looks")]) as server, client(server) as user:
+        await ask(user, method=method)
+        asked = await model.asked()
+        await asked.send(FIXED + (b"12345" if method == b"GET" else b""))
+        head = await user.until(b"\r\n\r\n")
+        assert b"Content-Length: 10\r\n" in head and b"chunked" not in head
+        if method == b"GET":
+            await asked.send(b"67890")
+            assert await user.exactly(10) == b"1234567890"
+        await ask(user)
+        await (await model.asked()).answer(b"next")
+        assert (await user.read_answer())[1] == b"next"
+
+
 async def test_an_http10_client_reads_to_the_end_of_the_connection(model: ModelServer) -> None:
     """It knows no chunks: the body ends with the connection."""
     async with remora(model.url, [named(Filters, "square")]) as server, client(server) as user:

@@ -143,6 +143,43 @@ def test_take() -> None:
     assert (stream.take(), stream.take()) == (b"ab", b"")
 
 
+async def test_unread() -> None:
+    """What was read and is put back comes first, to a reader and to a sink alike, whatever has
+    come meanwhile; also where the stream has ended or failed by then.
+    """
+    error = UpstreamClosed("gone")
+    for finish, last in ((lambda s: s.end(), []), (lambda s: s.fail(error), error)):
+        stream, sink = Stream(), Sink()
+        stream.feed(b"a")
+        seen = await stream.read()
+        stream.feed(b"b")
+        finish(stream)
+        stream.unread(seen)
+        assert not stream.piped
+        stream.pipe(sink)
+        assert sink.got == [b"a", b"b", last]
+        assert stream.piped
+    stream = Stream()
+    stream.unread(b"")
+    stream.unread(b"b")
+    stream.unread(b"a")
+    assert await stream.read() == b"ab"
+
+
+async def test_unread_holds_the_source() -> None:
+    """Bytes put back count like those that came: over HIGH_WATER the source waits for a taker."""
+    source = Source()
+    stream = Stream(source)
+    stream.feed(b"x" * HIGH_WATER)
+    seen = await stream.read()
+    stream.feed(b"y")
+    assert source.told == []
+    stream.unread(seen)
+    assert source.told == ["pause"]
+    stream.pipe(Sink())
+    assert source.told == ["pause", "resume"]
+
+
 # -- piping
 
 
@@ -273,6 +310,33 @@ def test_on_end_when_one_raises(caplog: pytest.LogCaptureFixture) -> None:
         one.finish()
     assert ran == [0, 1, 2]
     assert "ValueError: broken" in caplog.text
+
+
+def test_settle(caplog: pytest.LogCaptureFixture) -> None:
+    """Those who came since the mark are told, the last first and once, even where one raises; the
+    others wait for the end.
+    """
+    one = request()
+    ran: list[tuple[str, Outcome]] = []
+
+    def fails(outcome: Outcome) -> None:
+        raise ValueError("broken")
+
+    assert one.ends == 0
+    one.settle(0, Outcome())
+    one.on_end(lambda outcome: ran.append(("outer", outcome)))
+    mark = one.ends
+    one.on_end(lambda outcome: ran.append(("first", outcome)))
+    one.on_end(fails)
+    one.on_end(lambda outcome: ran.append(("second", outcome)))
+    attempt = Outcome()
+    one.settle(mark, attempt)
+    one.settle(mark, Outcome())
+    assert [name for name, _ in ran] == ["second", "first"]
+    assert all(outcome is attempt for _, outcome in ran)
+    assert "ValueError: broken" in caplog.text
+    one.finish()
+    assert ran[2:] == [("outer", one.outcome)]
 
 
 def test_fork() -> None:

@@ -66,16 +66,19 @@ class Client:
         except OSError:
             pass
 
-    async def get(self, path: str, method: str = "GET", body: bytes = b"") -> Answer:
+    async def get(self, path: str, method: str = "GET", body: bytes = b"", *fields: str) -> Answer:
         """A whole exchange. Raises Lost."""
-        answer = await self.begin(path, method, body)
+        answer = await self.begin(path, method, body, *fields)
         await self.rest(answer)
         return answer
 
-    async def begin(self, path: str, method: str = "GET", body: bytes = b"") -> Answer:
+    async def begin(
+        self, path: str, method: str = "GET", body: bytes = b"", *fields: str
+    ) -> Answer:
         """Sends a request, reads the head of its answer. Raises Lost."""
         length = f"Content-Length: {len(body)}\r\n" if body else ""
-        head = f"{method} {path} HTTP/1.1\r\nHost: remora.test\r\n{length}\r\n"
+        more = "".join(f"{field}\r\n" for field in fields)
+        head = f"{method} {path} HTTP/1.1\r\nHost: remora.test\r\n{length}{more}\r\n"
         try:
             async with asyncio.timeout(PATIENCE):
                 self.writer.write(head.encode() + body)
@@ -113,10 +116,12 @@ class Client:
             return True
 
 
-async def get(address: str, path: str = "/", tls: ssl.SSLContext | None = None) -> Answer:
+async def get(
+    address: str, path: str = "/", tls: ssl.SSLContext | None = None, *fields: str
+) -> Answer:
     """One exchange on a connection of its own."""
     async with await Client.to(address, tls) as client:
-        return await client.get(path)
+        return await client.get(path, "GET", b"", *fields)
 
 
 async def listening(address: str) -> None:

@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 from prometheus_client import CollectorRegistry, Counter, generate_latest
+from pydantic import SecretStr
 
 from proxy.address import parse_address
 from proxy.admin import Admin, Sum
@@ -22,7 +23,8 @@ from .upstream import PIECE, Upstream
 
 ROUTES = "[{name: chat, match: {path: /v1/*}}, {match: {path: /slow}}, {match: {path: /never}}]"
 
-Administer = Callable[[Server], Awaitable[str]]
+Administer = Callable[..., Awaitable[str]]
+"""`await administer(server, token=None)`"""
 
 
 @pytest.fixture
@@ -30,10 +32,11 @@ async def administer() -> AsyncIterator[Administer]:
     """`await administer(server)`: where its admin port is."""
     async with AsyncExitStack() as stack:
 
-        async def administer(server: Server) -> str:
+        async def administer(server: Server, token: str | None = None) -> str:
             sock = bind(parse_address("127.0.0.1:0"))
             address = f"127.0.0.1:{sock.getsockname()[1]}"
-            admin = Admin(server.telemetry, lambda: server.ready, sock)
+            secret = None if token is None else SecretStr(token)
+            admin = Admin(server.telemetry, lambda: server.ready, sock, token=secret)
             await admin.start()
             stack.push_async_callback(admin.stop)
             return address
@@ -201,3 +204,20 @@ def test_sum_of_workers() -> None:
     assert told("remora_hits_total", route="only-2") == 1
     assert told("remora_hits_total", route="only-3") == 1
     assert told("remora_hits_created", route="a") == created[0]
+
+
+async def test_a_token_guards_all_but_the_probes(front: Front, administer: Administer) -> None:
+    """Numbers and control are for whoever has it; a kubelet, which has none, still gets its
+    answers.
+    """
+    admin = await administer(await front(), token="secret-token")
+    for path in ("/healthz", "/readyz"):
+        assert (await get(admin, path)).status == 200
+    for path in ("/metrics", "/cache", "/nothing", "//metrics", "/metrics/../healthz"):
+        refused = await get(admin, path)
+        assert refused.status == 401, path
+        assert b"remora_" not in refused.body
+    for sent in ("secret-token", "Bearer", "Bearer secret-toke", "Bearer secret-token2", "Basic x"):
+        assert (await get(admin, "/metrics", None, f"Authorization: {sent}")).status == 401
+    answer = await get(admin, "/metrics", None, "Authorization: Bearer secret-token")
+    assert b"remora_requests_in_flight" in answer.body

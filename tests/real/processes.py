@@ -52,6 +52,12 @@ class Server:
         self.environ = {**os.environ, **(environ or {})}
         self._process: subprocess.Popen[bytes] | None = None
 
+    @property
+    def pid(self) -> int:
+        """The process id, also its group's."""
+        assert self._process is not None, "it was not started"
+        return self._process.pid
+
     def __enter__(self) -> Server:
         with self.log.open("wb") as output:
             self._process = subprocess.Popen(

@@ -92,6 +92,11 @@ class RedisServer:
             await self._reader
             self._process = None
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     def pause(self) -> None:
         """SIGSTOP: the kernel still takes connections for it, and nothing answers."""
         assert self._process is not None

@@ -63,7 +63,10 @@ async def down_answers(store: RedisStore) -> None:
     await store.set(b"k", b"v", 60)
     await store.delete(b"k")
     assert not await store.compare_delete(b"k", b"v")
-    for call in (store.add(b"k", b"v", 1), store.extend(b"k", b"v", 1), store.increment(b"k")):
+    for call in (
+        store.add(b"k", b"v", 1), store.extend(b"k", b"v", 1), store.increment(b"k"),
+        store.run("return 1", [b"k"], []),
+    ):  # fmt: skip
         with pytest.raises(StoreDown):
             await call
 

@@ -102,6 +102,19 @@ async def test_numbers_never_come_twice(store: Store, server: RedisServer) -> No
     assert await redis.increment(b"epoch") > first + 1
 
 
+async def test_a_script(store: Store, server: RedisServer, calls: Calls) -> None:
+    """Runs in one step on keys that carry the prefix; also where Redis has forgotten it."""
+    redis = store()
+    script = "redis.call('set', KEYS[2], ARGV[1]) return {KEYS[1], tonumber(ARGV[2]) + 1}"
+    for _ in range(2):
+        assert await redis.run(script, [b"{t}a", b"{t}b"], [b"\0\xff", 41]) == [
+            b"remora:1:{t}a", 42,
+        ]  # fmt: skip
+        assert await redis.get(b"{t}b") == b"\0\xff"
+        await server.command("SCRIPT", "FLUSH")
+    assert calls("run", "ok") == 2
+
+
 async def test_more_calls_than_connections(store: Store, server: RedisServer) -> None:
     """The others wait; none fails, none gets another's answer, no more connections are made."""
     redis = store(max_connections=4, timeout=10)

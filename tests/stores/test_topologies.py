@@ -84,6 +84,8 @@ async def test_cluster(made: Maker, nodes: list[RedisServer]) -> None:
     assert await store.extend(b"lease", b"me", 60)
     assert await store.compare_delete(b"lease", b"me")
     assert await store.increment(b"n") + 1 == await store.increment(b"n")
+    for n in range(30):
+        assert await store.run("return redis.call('get', KEYS[1])", [b"%d" % n], []) is not None
     await store.delete(keys[0])
     assert await store.get(keys[0]) is None
 

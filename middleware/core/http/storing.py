@@ -71,15 +71,27 @@ def forbidden(
     return selecting_fields(response_headers, request_headers) is None
 
 
+def is_of_the_call(name: bytes) -> bool:
+    """Whether a field, its name in lower case, tells of one exchange and not of what was asked for:
+    Age, how much a client may still ask, and what remora did.
+    """
+    return name == b"age" or name.startswith((b"ratelimit", b"x-ratelimit-", b"x-remora-"))
+
+
 def storable_headers(response_headers: Headers, shared: bool = True) -> Headers:
     """The fields to store (section 3.1).
 
     Without those of the connection or of a proxy's own credentials, without what `no-cache` or
-    `private` names, and without Age, which whoever serves the answer writes anew.
+    `private` names, and without those of the call, such as Age, which whoever serves the answer
+    writes anew.
     """
-    dropped = _CONNECTION | _withheld(response_headers, shared) | {b"age"}
+    dropped = _CONNECTION | _withheld(response_headers, shared)
     dropped |= {name.lower() for name in members(response_headers, b"connection")}
-    return [pair for pair in response_headers if pair[0].lower() not in dropped]
+    return [
+        pair
+        for pair in response_headers
+        if (low := pair[0].lower()) not in dropped and not is_of_the_call(low)
+    ]
 
 
 def _for_others(response_headers: Headers) -> bool:

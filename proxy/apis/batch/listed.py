@@ -121,7 +121,7 @@ class Plain:
         start, pieces, end = self._listed(raw)
         if len(pieces) != items:
             raise Untold
-        if False:
+        if not all(piece.startswith(self._opener) for piece in pieces):
             raise Untold
         return Cut((start, end), pieces)
 

@@ -114,7 +114,7 @@ def test_any_bytes(raw: bytes) -> None:
     "raw",
     [b"", b"[", b"[1", b"[1,", b"[1,]", b"[,1]", b"[1,,2]", b"[1 2}", b"[[1}]", b"[{]}", b'["a]',
      b'["a\\"]', b"[1;2]", b"[1:2]", b"[\x01]", b"[[1],[2]", b"[[1][2]]", b'["a" "b"]', b"{}",
-     b'[{"a":1]', b'["a",1}'],
+     b'[{"a":1]', b'[["a"}]', b'[{"a":["b"}]]', b'["a",1}'],
 )  # fmt: skip
 def test_no_list(raw: bytes) -> None:
     """A list that is broken where its elements are told apart is Untold."""

@@ -1,0 +1,3 @@
+"""`auth`: who may ask, for what, and as whom the upstream sees it."""
+
+from .layer import Auth as Auth

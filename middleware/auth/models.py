@@ -1,0 +1,55 @@
+"""Whether a key may use the model that a request is for."""
+
+from __future__ import annotations
+
+import re
+
+from proxy.apis.base import MAX_MODEL
+from proxy.errors import ProxyError
+from proxy.exchange import Request
+
+from ..core.key import NotCanonical, canonical
+from .keys import Holder
+
+_SAFE = (b"GET", b"HEAD", b"OPTIONS")
+
+# Servers resolve these before they look at a path (RFC 3986 section 6.2.2), each in its own way.
+_UNCERTAIN = re.compile(rb"//|/\.{1,2}(?:/|$)|%2[ef]|%5c|\\|%25|;", re.IGNORECASE)
+
+
+class ModelNotAllowed(ProxyError):
+    """The key is not for this model, or the request leaves in doubt which one it asks for."""
+
+    status = 403
+    code = "model_not_allowed"
+
+
+async def may_use(request: Request, holder: Holder, max_body: int) -> None:
+    """Raises ModelNotAllowed; BodyTooLarge over `max_body`.
+
+    What only reads (RFC 9110 section 9.2.1) passes; anything else must name a model in a way that
+    no two servers read differently.
+    """
+    assert holder.models is not None
+    if _UNCERTAIN.search(request.path):
+        raise ModelNotAllowed("this path can be read in two ways; write it plainly")
+    if request.method in _SAFE and request.upgrade is None:
+        return
+    await request.read(max_body)
+    model = request.api.model(request)
+    if not model:
+        raise ModelNotAllowed("this key is for certain models: the request must name one")
+    if not _in_the_path(request, model):
+        assert isinstance(request.body, bytes)
+        try:
+            canonical(request.body)
+        except NotCanonical:
+            raise ModelNotAllowed("the body can be read in two ways; write it plainly") from None
+    if len(model) >= MAX_MODEL or not holder.models.fullmatch(model):
+        raise ModelNotAllowed(f"this key is not for the model `{model[:80]}`")
+
+
+def _in_the_path(request: Request, model: str) -> bool:
+    """Whether the body has no say in it."""
+    bare = request.fork(b"")
+    return request.api.model(bare) == model

@@ -1,0 +1,3 @@
+"""`concurrency`: the server is never given more at once than it can do."""
+
+from .layer import Concurrency as Concurrency

@@ -1,0 +1,19 @@
+"""Retry-After (RFC 9110 section 10.2.3)."""
+
+from __future__ import annotations
+
+from .dates import parse_date
+
+
+def retry_after(value: bytes | None, now: float) -> float | None:
+    """Seconds, 0 or more; None where there is no such field, or nothing that can be read.
+
+    now: wall-clock seconds, which a date is compared with.
+    """
+    if value is None:
+        return None
+    text = value.strip()
+    if text.isdigit():
+        return float(text) if len(text) <= 9 else None
+    date = parse_date(text, now)
+    return None if date is None else max(0.0, date - now)

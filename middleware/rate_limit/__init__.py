@@ -1,0 +1,3 @@
+"""`rate_limit`: nobody takes more than their share."""
+
+from .layer import RateLimit as RateLimit

@@ -1,0 +1,1 @@
+"""`auth`: who may ask, for what, and as whom."""
