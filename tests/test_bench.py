@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tests.bench import hits, load, report, wire
+from tests.bench import costs, hits, load, report, wire
 from tests.bench.layers import Noop
 from tests.bench.peers import Running, free_port
 from tests.bench.scenarios import Column, Row, Table
@@ -41,11 +41,12 @@ def test_a_quick_run_fills_every_table(tmp_path: Path) -> None:
     assert process.returncode == 0, told
 
     tables = json.loads(figures.read_text())["tables"]
-    assert list(tables) == ["pass", "sse", "idle", "layers", "cache"]
+    assert list(tables) == ["pass", "sse", "idle", "layers", "cache", "costs"]
     for name in ("pass", "sse", "idle"):
         assert list(tables[name]) == ["naive", "remora"]
     assert len(tables["layers"]) == 3
     assert list(tables["cache"]) == [hits.GET, hits.POST, hits.REDIS]
+    assert list(tables["costs"]) == list(costs.LAYERS)
     assert tables["cache"][hits.REDIS].pop("helper")[0] >= 0
     for row in (row for table in tables.values() for row in table.values()):
         assert isinstance(row, dict), row

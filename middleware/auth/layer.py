@@ -108,7 +108,7 @@ class Auth:
             key = (name, holder.identity.name if holder is not None else "", outcome)
             self._counts[key] = self._counts.get(key, 0) + 1
 
-        # No coroutine of its own where nothing is awaited: bench `guard_cost`.
+        # No coroutine of its own where nothing is awaited: bench `costs`.
         def handle(request: Request) -> Awaitable[Response]:
             presented = self._presented(request.headers)
             holder = self._table.find(presented[0]) if len(presented) == 1 else None

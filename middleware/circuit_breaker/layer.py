@@ -104,7 +104,7 @@ class _Gate:
     def admits(self, endpoint: str) -> bool:
         circuit = self._circuits.get(endpoint)
         if circuit is not None and circuit.state == STATE_CLOSED and self._now < circuit.look_at:
-            return True  # what nearly all find, in one call (tests/bench: guard_cost)
+            return True  # what nearly all find, in one call (tests/bench: costs)
         circuit = circuit or self._bound.place.circuit(endpoint, self._now)
         if circuit is None or circuit.admits(self._now):
             return True

@@ -65,7 +65,7 @@ class Retrying:
             if attempt.reason is None:
                 raise
         else:
-            # One await for a request that goes well (tests/bench/guard_cost.py).
+            # One await for a request that goes well (tests/bench/costs.py).
             if response.status not in self._statuses and not self._may_look(request, response):
                 return response
             attempt = await self._judged(Attempt(original), original, response)

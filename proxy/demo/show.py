@@ -14,14 +14,14 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
-from . import llama, repeats
+from . import llama, repeats, together
 from .child import Child, ChildFailed, ModelServer, free_port, get
 from .gguf import write_model
 from .llama import LlamaServer
 from .printer import DemoFailed, Printer
 from .standin import StandIn
 
-STEPS = 8
+STEPS = 9
 PAIRS = 50
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 PROMPT = "What does a remora do?"
@@ -89,6 +89,7 @@ async def _steps(out: Printer) -> None:
             await _leave(out, through, server)
             await _compare(out, direct, through)
             await _cache(out, stack, folder, server)
+            await _merge(out, stack, folder)
         except (openai.OpenAIError, TimeoutError, OSError) as problem:
             raise DemoFailed(
                 f"{type(problem).__name__}: {problem}\n{remora.printed()}".strip()
@@ -119,9 +120,7 @@ async def _client(stack: AsyncExitStack, url: str) -> Any:
     )
 
 
-def _remora(
-    out: Printer, folder: Path, server: ModelServer, chain: str = "[]"
-) -> tuple[Child, int]:
+def _remora(out: Printer, folder: Path, server: Child, chain: str = "[]") -> tuple[Child, int]:
     """remora before the server, and its admin port."""
     port, admin = free_port(), free_port()
     text = (
@@ -252,6 +251,11 @@ async def _cache(out: Printer, stack: AsyncExitStack, folder: Path, server: Mode
     cached = await _client(stack, remora.url)
     await _warm(cached)
     await repeats.compare(out, cached)
+
+
+async def _merge(out: Printer, stack: AsyncExitStack, folder: Path) -> None:
+    out.step("clients that ask for one text each: an encoder, and a third remora, with aggregate")
+    await together.compare(out, stack, lambda one: _remora(out, folder, one, "[aggregate]")[0])
 
 
 async def _counters(out: Printer, admin: int) -> None:

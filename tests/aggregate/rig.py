@@ -53,6 +53,14 @@ async def refuse(asked: Asked, status: bytes = b"422 Unprocessable Entity") -> N
     await asked.answer(b'{"error":"bad","error_type":"Validation"}', JSON, status=status)
 
 
+async def strict(asked: Asked) -> None:
+    """A server that refuses a call with anything bad in it."""
+    if any(text.startswith("bad") for text in inputs(asked)):
+        await refuse(asked)
+    else:
+        await well(asked)
+
+
 class Rig:
     """One remora, its layer, and the clients that ask it, each on a connection of its own."""
 

@@ -8,18 +8,10 @@ from collections import Counter
 import orjson
 import pytest
 
-from tests.contract.road import Asked, ModelServer, post
+from tests.contract.road import ModelServer, post
 from tests.road.wire import until
 
-from .rig import JSON, field, inputs, refuse, rig, soon, vector, well
-
-
-async def strict(asked: Asked) -> None:
-    """A server that refuses a call with anything bad in it."""
-    if any(text.startswith("bad") for text in inputs(asked)):
-        await refuse(asked)
-    else:
-        await well(asked)
+from .rig import JSON, field, inputs, refuse, rig, soon, strict, vector, well
 
 
 async def test_31_never_see_the_error_of_one(model: ModelServer) -> None:

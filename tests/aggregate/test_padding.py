@@ -7,7 +7,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from middleware.core.batch.padding import LOOKAHEAD, Padding, choose
+from middleware.core.batch.padding import LOOKAHEAD, SHORT, Padding, choose
 from middleware.core.batch.queue import Bounds, Entry, Group, Job
 
 from .world import World, item, rules
@@ -37,7 +37,13 @@ def test_waste_is_bounded() -> None:
     assert chosen(entries(10, 100), waste=0.5) == [10, 100]
     assert chosen(entries(10, 10, 100), waste=0.5) == [10, 10]
     assert chosen(entries(10, 10, 100), waste=1.0) == [10, 10, 100]
-    assert chosen(entries(10, 10, 11), waste=0.0) == [10, 10]
+    assert chosen(entries(20, 20, 21), waste=0.0) == [20, 20]
+
+
+def test_short_ones_are_all_alike() -> None:
+    """A few tokens more or less are no reason for another call."""
+    assert chosen(entries(1, 2, SHORT, 5), waste=0.0) == [1, 2, 5, SHORT]
+    assert chosen(entries(1, 2, SHORT + 1), waste=0.0) == [1, 2]
 
 
 def test_one_that_was_passed_over_comes_first_after_the_delay() -> None:
@@ -76,10 +82,10 @@ def test_a_choice_keeps_its_bounds(
     picked = choose(waiting, Bounds(size, tokens), waste, 0.1, 0.0)
     assert waiting[0] in picked and len(set(picked)) == len(picked) <= size
     longest = max(entry.item.size for entry in picked)
-    total = sum(entry.item.size for entry in picked)
+    lengths = [max(SHORT, entry.item.size) for entry in picked]
     if len(picked) > 1:
         assert tokens is None or longest * len(picked) <= tokens
-        assert total >= (1 - waste) * longest * len(picked)
+        assert sum(lengths) >= (1 - waste) * max(lengths) * len(picked)
 
 
 @given(st.lists(st.integers(1, 300), min_size=1, max_size=60), st.integers(0, 1 << 30))

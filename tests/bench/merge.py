@@ -14,7 +14,6 @@ process each.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import contextlib
 import itertools
 import json
@@ -22,7 +21,7 @@ import math
 import random
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -249,7 +248,9 @@ def again(
         Way("cache", caching, sources[2], concurrency),
         Way("both", both, sources[3], concurrency),
     ]
-    print(f"{args.repeats:.0%} of the requests for what was asked before, by Zipf's law", flush=True)
+    print(
+        f"{args.repeats:.0%} of the requests for what was asked before, by Zipf's law", flush=True
+    )
     compare(ways, args.rounds, args.seconds)
     for way in ways:
         print(row(concurrency, way, ways[0]), flush=True)

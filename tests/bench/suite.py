@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .costs import Costs
 from .hits import Hits
 from .scenarios import Column, Idle, Layers, Scenario, UnderLoad
 
@@ -27,4 +28,5 @@ SCENARIOS: list[Scenario] = [
     Idle(),
     Layers(),
     Hits(),
+    Costs(),
 ]  # fmt: skip

@@ -40,7 +40,7 @@ def test_every_step_on_llama_cpp(model: Path, tmp_path: Path) -> None:
         DEMO, capture_output=True, text=True, env=environment(tmp_path), timeout=50
     )
     assert run.returncode == 0, run.stdout + run.stderr
-    assert re.findall(r"^\[(\d)/8\]", run.stdout, re.M) == list("12345678")
+    assert re.findall(r"^\[(\d)/9\]", run.stdout, re.M) == list("123456789")
     assert "llama.cpp: http://127.0.0.1:" in run.stdout
     assert re.search(r"stopped generating \d+\.\d ms later", run.stdout)
     assert re.search(r"remora added -?\d+\.\d\d ms", run.stdout)
@@ -59,7 +59,7 @@ def test_the_stand_in_where_there_is_no_wheel(tmp_path: Path) -> None:
     assert run.returncode == 0, run.stdout + run.stderr
     assert "llama.cpp cannot run here: ImportError: no wheel for this machine" in run.stdout
     assert "the stand-in: http://127.0.0.1:" in run.stdout
-    assert re.findall(r"^\[(\d)/8\]", run.stdout, re.M) == list("12345678")
+    assert re.findall(r"^\[(\d)/9\]", run.stdout, re.M) == list("123456789")
 
 
 def test_a_failure_is_told_and_cleaned_up(model: Path, tmp_path: Path) -> None:

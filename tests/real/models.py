@@ -191,7 +191,9 @@ MODELS = {
         "/v2/models/cheap/infer",
         numbers,
         lambda row: _infer("numbers", (1, 4), "FP64", row),
-        lambda many: _infer("numbers", (len(many), 4), "FP64", [one for row in many for one in row]),
+        lambda many: _infer(
+            "numbers", (len(many), 4), "FP64", [one for row in many for one in row]
+        ),
         _v2,
         tolerance=0.0,
     ),

@@ -216,7 +216,7 @@ async def test_the_layers_inside_see_json(rig: MakeRig) -> None:
     """A cache inside stores one form: the JSON client gets what the other one's call brought,
     each in its own.
     """
-    one = await rig(said(ANSWER), inside=[{"cache": {}}])
+    one = await rig(said(ANSWER), inside=[{"cache": {"items": False}}])
     packed = await one.pack(ASKED, "Accept: application/msgpack")
     assert "fwd=uri-miss" in (packed["cache-status"] or "")
     plain = await one.json(ASKED, "Accept: application/json")

@@ -11,6 +11,11 @@ from .queue import Bounds, Entry
 LOOKAHEAD = 8
 """Batches' worth of items, in the fair order, among which those of like length are looked for."""
 
+SHORT = 16
+"""Tokens up to which lengths are all the same: what padding costs there is nothing beside what a
+call costs.
+"""
+
 
 def choose(
     waiting: Sequence[Entry], bounds: Bounds, max_waste: float, delay: float, now: float
@@ -56,19 +61,19 @@ class _Chosen:
             return
         count = len(self._keys) + 1
         longest = max(self._longest, item.size)
+        length = max(SHORT, item.size)
         if self._keys:
             size, tokens, weight = self._bounds
             if count > size or (weight is not None and self._bytes + item.weight > weight):
                 return
-            padded = longest * count
-            if tokens is not None and padded > tokens:
+            if tokens is not None and longest * count > tokens:
                 return
-            if self._tokens + item.size < self._most * padded:
+            if self._tokens + length < self._most * max(SHORT, longest) * count:
                 return
         self.entries[entry] = None
         self._keys.add(item.key)
         self._longest = longest
-        self._tokens += item.size
+        self._tokens += length
         self._bytes += item.weight
 
 

@@ -1,7 +1,7 @@
 """The project's encoder in a real Triton, twice: run by the Python of the `triton` environment.
 
-`encoder` computes each request as it comes, `batched` through Triton's own dynamic batcher. text [1]
-BYTES in; vector [384] FP32 out. At most 32 rows a request.
+`encoder` computes each request as it comes, `batched` through Triton's own dynamic batcher.
+text [1] BYTES in; vector [384] FP32 out. At most 32 rows a request.
 """
 
 from __future__ import annotations

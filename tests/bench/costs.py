@@ -1,7 +1,7 @@
 """What a layer adds to a request, in CPU microseconds, with a stub for the upstream.
 
-    python -m tests.bench.guard_cost                   every layer below
-    python -m tests.bench.guard_cost 'cache: {}'       any other, as a chain writes it
+    python -m tests.bench.costs                   every layer below
+    python -m tests.bench.costs 'cache: {}'       any other, as a chain writes it
 
 A chain of no layers and the one measured take turns in one process, `WAYS` requests at a time
 under way: the difference of their CPU time, user and system, is what the layer costs. A layer
@@ -32,9 +32,14 @@ from tests.stores.server import RedisServer
 
 from . import cpu
 from .layers import Noop
+from .scenarios import Bench, Column, Row, Table
+
+_KEY = "sk-of-the-bench-0123456789"
 
 LAYERS: dict[str, str] = {
     "a layer that does nothing": f"{Noop.__module__}:{Noop.__name__}: {{}}",
+    "auth": f"auth: {{keys: [{{name: bench, key: {_KEY}}}]}}",
+    "auth, a key for one model": f"auth: {{keys: [{{name: bench, key: {_KEY}, models: [m]}}]}}",
     "rate_limit, sliding window counter": "rate_limit: {limits: [100000/second]}",
     "rate_limit, fixed window": "rate_limit: {limits: [100000/second], strategy: fixed_window}",
     "rate_limit, moving window": "rate_limit: {limits: [100000/second], strategy: moving_window}",
@@ -47,6 +52,9 @@ LAYERS: dict[str, str] = {
         "rate_limit: {limits: [100000/second, 100000000/hour], store: redis}",
     "rate_limit, Redis, tokens":
         "rate_limit: {limits: [100000000/hour], cost: tokens, store: redis}",
+    "compress, a client that takes none": "compress: {}",
+    "transcode, nothing to do": "transcode: {}",
+    "aggregate, nothing to merge": "aggregate: {}",
     "concurrency": "concurrency: {limit: 100}",
     "concurrency, adaptive": "concurrency: {limit: adaptive}",
     "circuit_breaker, closed": "circuit_breaker: {}",
@@ -74,7 +82,7 @@ def request() -> Request:
     """385 bytes of a chat, about, with a credential."""
     headers = [
         (b"Host", b"model"), (b"Content-Type", b"application/json"),
-        (b"Authorization", b"Bearer sk-of-the-bench"), (b"Accept", b"*/*"),
+        (b"Authorization", b"Bearer " + _KEY.encode()), (b"Accept", b"*/*"),
     ]  # fmt: skip
     return Request(b"POST", b"/v1/chat/completions", headers, BODY, client="127.0.0.1")
 
@@ -97,7 +105,9 @@ async def drive(handle: Handler, requests: int) -> None:
     await asyncio.gather(*[user() for _ in range(WAYS)])
 
 
-async def measure(entry: str, redis: RedisServer) -> tuple[list[float], list[float]]:
+async def measure(
+    entry: str, redis: RedisServer, rounds: int = ROUNDS, requests: int = REQUESTS
+) -> tuple[list[float], list[float]]:
     """Added CPU us a request, of remora and of redis-server, a figure for each round."""
     file = (
         "upstreams: {default: {endpoints: ['http://127.0.0.1:1']}}\n"
@@ -113,17 +123,17 @@ async def measure(entry: str, redis: RedisServer) -> tuple[list[float], list[flo
     handle = build(layers, RouteInfo("bench", "default"), stub)
     mine, its = [], []
     try:
-        for turn in range(ROUNDS + 1):
+        for turn in range(rounds + 1):
             times = {}
             for what in (stub, handle)[:: -1 if turn % 2 else 1]:
                 used, began = cpu.used(redis.pid), time.process_time()
-                await drive(what, REQUESTS)
+                await drive(what, requests)
                 while env.spawned:
                     await asyncio.sleep(0.001)
                 times[what] = (time.process_time() - began, cpu.used(redis.pid) - used)
             if turn:  # the first one warms up
-                mine.append((times[handle][0] - times[stub][0]) / REQUESTS * 1e6)
-                its.append((times[handle][1] - times[stub][1]) / REQUESTS)
+                mine.append((times[handle][0] - times[stub][0]) / requests * 1e6)
+                its.append((times[handle][1] - times[stub][1]) / requests)
     finally:
         await env.stop()
         for layer in layers:
@@ -144,6 +154,38 @@ async def run(chosen: dict[str, str]) -> None:
                     f"{max(mine):7.2f} {statistics.median(its):9.2f}",
                     flush=True,
                 )
+
+
+class Costs:
+    """What each layer adds, as a table of `make bench`."""
+
+    name = "costs"
+
+    def run(self, bench: Bench) -> Table | None:
+        if not bench.peers(("remora",)):
+            return None
+        rows = [Row(name) for name in LAYERS]
+        bench.say("costs: what each layer adds to a request")
+        uvloop.run(self._fill(rows, bench))
+        columns = (
+            Column("added", "added CPU us a request", 2), Column("redis", "redis-server us", 1),
+        )  # fmt: skip
+        table = Table(self.name, "What each layer adds", columns, rows, against=())
+        table.notes.append(
+            "In one process with a stub in the place of the upstream: 385 bytes of a chat, "
+            f"{WAYS} at a time, a chain of no layers and the one measured in turns. "
+            "`tests/bench/costs.py` has the keys of each."
+        )
+        return table
+
+    async def _fill(self, rows: list[Row], bench: Bench) -> None:
+        quick = bench.rounds == 1
+        with tempfile.TemporaryDirectory() as folder:
+            async with RedisServer(Path(folder)) as redis:
+                for row in rows:
+                    rounds, requests = (1, 320) if quick else (ROUNDS, REQUESTS)
+                    mine, its = await measure(LAYERS[row.name], redis, rounds, requests)
+                    row.values = {"added": mine, "redis": its}
 
 
 def main(words: Sequence[str]) -> None:
