@@ -29,7 +29,7 @@ format: .venv/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: .venv/.test  ## side by side with nginx, haproxy and a naive aiohttp proxy
+bench: .venv/.test  ## side by side with nginx, haproxy, Varnish and a naive proxy; what layers add
 	$(BIN)/python -m tests.bench $(ARGS)
 
 clean:

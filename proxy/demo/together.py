@@ -90,8 +90,9 @@ async def compare(
         out.line(f"with aggregate  {merged.line()}")
         if merged.calls >= merged.texts:
             raise DemoFailed(f"{merged.calls} calls for {merged.texts} texts: none were merged")
-        out.line(f"throughput x {merged.rate / direct.rate:.1f}, client included; the longer the texts, "
-                 "the less there is to gain")  # fmt: skip
+        out.line(f"throughput x {merged.rate / direct.rate:.1f}, client included; saved is what a "
+                 "call costs besides its texts,")  # fmt: skip
+        out.line("of longer texts a smaller share")
         some = random.Random(SEED).sample(
             list(merged.vectors.items()), min(CHECKED, len(merged.vectors))
         )
