@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections import OrderedDict
 from dataclasses import dataclass
 from functools import partial
 from time import monotonic, time
 from typing import Annotated, ClassVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from proxy.chain import Env, Handler, RouteInfo
 from proxy.errors import ProxyError
 from proxy.exchange import Outcome, Request, Response, Stream
-from proxy.units import PositiveDuration, PositiveSize, unit
+from proxy.units import FieldName, PositiveDuration, PositiveSize, unit
 
 from .core.key import digest, tenants
 from .core.lru import LRU
@@ -29,12 +28,6 @@ MAX_SENT = 4096
 """Prefetches whose use is still open; beyond, the oldest counts as wasted."""
 MAX_BACKOFF = 64
 """For how many of its lives an answer rests at most that the cache turned out not to keep."""
-
-
-def _field_name(value: str | None) -> str | None:
-    if value is not None and re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", value) is None:
-        raise ValueError("a header's name is expected")
-    return value and value.lower()
 
 
 class PrefetchConfig(BaseModel):
@@ -59,7 +52,7 @@ class PrefetchConfig(BaseModel):
     )
     ttl: PositiveDuration = unit("5m", "How long the cache keeps an answer: its own `ttl`.")
     timeout: PositiveDuration = unit("1m", "How long a prefetch may take.")
-    session: Annotated[str | None, AfterValidator(_field_name)] = Field(
+    session: FieldName | None = Field(
         None,
         description="Request header that tells a tenant's sessions apart; null, or where a "
         "request lacks it: the client's address does.",

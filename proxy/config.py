@@ -37,6 +37,7 @@ from .units import (
     OptionalSize,
     PositiveDuration,
     PositiveSize,
+    off_as_text,
     unit,
 )
 from .units import Secret as Secret
@@ -53,17 +54,13 @@ DEFAULT_LISTEN = "127.0.0.1:8080"
 DEFAULT_ADMIN = "127.0.0.1:9901"
 
 
-def _off(value: Any) -> Any:
-    return "off" if value is False else value
-
-
 def _one_or_more(value: Any) -> Any:
     return value if isinstance(value, list | tuple) else [value]
 
 
 Forwarded = Annotated[
     Literal["off", "x-forwarded", "forwarded"],
-    BeforeValidator(_off),
+    BeforeValidator(off_as_text),
     WithJsonSchema({"enum": ["off", False, "x-forwarded", "forwarded"]}),
 ]
 

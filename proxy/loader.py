@@ -122,8 +122,4 @@ def _schema_mistakes(read: Document) -> tuple[Config | None, list[Found]]:
         return config, []
     except ValidationError as error:
         errors = error.errors(include_url=False)
-        # Several at one place are the arms of a union: each says what would do.
-        found: dict[tuple[document.Path, Position], list[str]] = {}
-        for one in mistakes.explain(errors, read, Config):
-            found.setdefault((one.path, one.at), []).append(one.message)
-        return None, [Found(*where, ", or ".join(told)) for where, told in found.items()]
+        return None, list(mistakes.together(mistakes.explain(errors, read, Config)))

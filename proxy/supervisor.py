@@ -96,6 +96,8 @@ class Supervisor:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
             status = self._work(index)
+        except OSError as error:  # what only starting shows, as in the command itself
+            log.error("worker %d failed: %s", index, error)
         except BaseException:
             log.exception("worker %d failed", index)
         finally:

@@ -1,4 +1,5 @@
-"""Values that carry a unit, and secrets: types for the keys of the file and of every layer.
+"""Values that carry a unit, secrets and header names: types for the keys of the file and of every
+layer.
 
 In a file a duration or a size is text with a unit, and a bare number is refused. Code may also
 pass a number: seconds for a Duration, bytes for a Size.
@@ -239,3 +240,18 @@ Secret = Annotated[
     ),
 ]
 """`get_secret_value()` gives the text; repr hides it. A `file:` is read once, at load."""
+
+
+def _field_name(name: str) -> str:
+    if re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name) is None:
+        raise ValueError("a header's name is expected")
+    return name.lower()
+
+
+FieldName = Annotated[str, AfterValidator(_field_name)]
+"""A header's name (RFC 9110 section 5.1), in lower case."""
+
+
+def off_as_text(value: object) -> object:
+    """`off` where YAML 1.1 reads it as false: for a key that has it among other words."""
+    return "off" if value is False else value

@@ -101,6 +101,23 @@ def test_the_build_is_given_every_file_the_wheel_is_made_of() -> None:
     assert set(built["targets"]["wheel"]["packages"]) <= wanted
 
 
+def test_the_image_has_every_coding(tmp_path: Path) -> None:
+    """The wheel is installed with the extra `compress`: what the shell hands to pip names it."""
+    (command,) = [argument for name, argument in stages()[0]
+                  if name == "RUN" and "install" in argument]  # fmt: skip
+    wheel = tmp_path / "remora-0.1.0-py3-none-any.whl"
+    wheel.touch()
+    asked = command[command.index("pip --python") :].replace("/wheels", str(tmp_path))
+    shown = subprocess.run(
+        ["sh", "-c", 'pip() { printf "%s\\n" "$@"; }; ' + asked],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert shown.stdout.splitlines()[-1] == f"{wheel}[compress]"
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    codings = {re.split(r"\W", each)[0] for each in project["optional-dependencies"]["compress"]}
+    assert codings == {"brotli", "zstandard"}
+
+
 def test_the_image_runs_as_a_numbered_user_that_is_not_root() -> None:
     """Kubernetes' runAsNonRoot refuses an image whose user is a name."""
     (user,) = final("USER")
@@ -232,6 +249,21 @@ def test_composes_remora_is_pointed_at_composes_server() -> None:
     assert set(services["tgi"]["networks"]) < set(services["remora"]["networks"])
     mounts = [mount.split(":") for mount in services["remora"]["volumes"]]
     assert mounts == [["./remora.yaml", "/etc/remora/remora.yaml", "ro"]]
+
+
+def test_composes_chain_needs_nothing_but_what_compose_brings() -> None:
+    """Its store is the redis service, on a network both share; nothing waits for it to start."""
+    services = compose()["services"]
+    config = load("docker/remora.yaml")
+    assert config.stores.redis.url == "redis://redis:6379/0"
+    assert set(services["redis"]["networks"]) < set(services["remora"]["networks"])
+    assert "redis" not in services["remora"]["depends_on"]
+    assert [one.name for one in config.chain] == [
+        "access_log", "cache", "concurrency", "circuit_breaker",
+    ]  # fmt: skip
+    assert config.chain[1].config.stores == ["memory", "redis"]
+    open_ = [route.match.path for route in config.routes if route.chain == []]
+    assert open_ == ["/health", "/metrics"]
 
 
 def test_kubernetes_runs_remora_as_a_sidecar_with_probes_on_the_admin_port() -> None:

@@ -74,9 +74,8 @@ class Client(Job):
             self.told.set_result(what)
 
     def answer(self, index: int, answer: Answer) -> None:
-        if self.answers[index] is None:
-            self.answers[index] = answer
-            self.missing -= 1
+        self.answers[index] = answer
+        self.missing -= 1
 
     def joined(self) -> Response:
         """The answer to the whole request."""

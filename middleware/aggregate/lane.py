@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from time import monotonic
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from proxy.chain import Env, Handler
 from proxy.errors import BodyTooLarge, ProxyError, UpstreamError
@@ -17,6 +17,9 @@ from ..core.batch.trial import speaks_of_items
 from .client import Client, QueueFull, QueueTimeout
 from .fields import common, shared
 from .stats import Tally
+
+if TYPE_CHECKING:
+    from .lone import Lone
 
 MIN_TIMER = 0.001
 """Seconds: the loop's clock counts milliseconds, and may be behind the plan's by one."""
@@ -54,6 +57,8 @@ class Lane:
         self.clock = env.clock
         self.cancelled = 0
         """Calls that every client had left."""
+        self.lone: Lone | None = None
+        """Under way and not taken apart yet."""
         self._env = env
         self._max_answer_bytes = max_answer_bytes
         self._timer: asyncio.TimerHandle | None = None

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Hashable
 from time import monotonic
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from proxy.apis.items import Parted
 from proxy.chain import Env, Handler, RouteInfo
@@ -13,12 +13,14 @@ from proxy.exchange import Request, Response
 
 from ..core.batch.pace import Pace
 from ..core.batch.plan import Plan, Rules
-from ..core.batch.queue import Batch, Bounds
+from ..core.batch.queue import Batch, Bounds, Group
 from ..core.batch.trial import speaks_of_items
 from .client import Client, DeadlineExceeded
 from .config import AggregateConfig
 from .fields import apart, own, patience_of, tenant_of
 from .lane import Lane, Road
+from .lone import Known, Lone
+from .offered import offer
 from .stats import Stats
 
 
@@ -44,7 +46,7 @@ class Aggregate:
 
     async def start(self) -> None:
         if self.lanes:
-            self._offer()
+            offer(self.env, self.stats, self.lanes)
 
     async def stop(self) -> None:
         for lane in self.lanes.values():
@@ -69,78 +71,6 @@ class Aggregate:
         pace = Pace(config.max_batch_size, limit, config.target_latency)
         return Lane(self.env, Plan(rules, pace), config.max_answer_bytes)
 
-    def _offer(self) -> None:
-        numbers, stats = self.env.numbers, self.stats
-        numbers(
-            "counter", "aggregate_requests", "Requests, by what was done with them.",
-            ("route", "how"), stats.requests,
-        )  # fmt: skip
-        numbers("counter", "aggregate_items", "Items sent.", ("route",), stats.items)
-        numbers(
-            "counter", "aggregate_duplicates", "Items not sent, the same being in the call.",
-            ("route",), stats.duplicates,
-        )  # fmt: skip
-        numbers(
-            "counter", "aggregate_calls", "Calls, by items, up to this many.",
-            ("route", "items"), stats.calls,
-        )  # fmt: skip
-        numbers(
-            "counter", "aggregate_waits", "Requests, by seconds before they were sent, up to this.",
-            ("route", "seconds"), stats.waits,
-        )  # fmt: skip
-        numbers(
-            "counter", "aggregate_wait_seconds", "Seconds that requests waited to be sent.",
-            ("route",), stats.seconds,
-        )  # fmt: skip
-        for name, kind, documentation in _LANES:
-            numbers(kind, f"aggregate_{name}", documentation, ("upstream",), self._of_lanes(name))
-        numbers(
-            "counter", "aggregate_padding_tokens",
-            "Tokens that padding adds: as sent, and had the same calls been made in the order of "
-            "arrival.", ("upstream", "order"), self._padding,
-        )  # fmt: skip
-
-    def _of_lanes(self, name: str) -> Any:
-        def read() -> Iterator[tuple[tuple[str], float]]:
-            for upstream, lane in self.lanes.items():
-                plan = lane.plan
-                fit = plan.pace.fit
-                yield (
-                    (upstream,),
-                    {
-                        "queued": plan.queued,
-                        "inflight": plan.running,
-                        "inflight_limit": plan.pace.limit,
-                        "size_limit": plan.bounds(lane.clock()).size,
-                        "divided": plan.divided,
-                        "cancelled": lane.cancelled,
-                        "tokens": plan.padding.tokens,
-                        "item_seconds": fit.a if fit is not None else 0.0,
-                        "call_seconds": fit.b if fit is not None else 0.0,
-                    }[name],
-                )
-
-        return read
-
-    def _padding(self) -> Iterator[tuple[tuple[str, str], float]]:
-        for upstream, lane in self.lanes.items():
-            padding = lane.plan.padding
-            yield (upstream, "sent"), padding.sent
-            yield (upstream, "arrival"), padding.in_order
-
-
-_LANES: tuple[tuple[str, Any, str], ...] = (
-    ("queued", "gauge", "Items that wait."),
-    ("inflight", "gauge", "Calls under way."),
-    ("inflight_limit", "gauge", "Calls that may be under way."),
-    ("size_limit", "gauge", "Items that a call may have."),
-    ("divided", "counter", "Failed calls that were divided to find who is to blame."),
-    ("cancelled", "counter", "Calls cancelled because every client had left."),
-    ("tokens", "counter", "Tokens of queued items that were sent, padding left out."),
-    ("item_seconds", "gauge", "What an item adds to a call's time, as fitted."),
-    ("call_seconds", "gauge", "What a call takes whatever its size, as fitted."),
-)
-
 
 class _Bound:
     """The layer in one route's chain."""
@@ -159,6 +89,11 @@ class _Bound:
         self._deadline = None if deadline is None else deadline.encode()
 
     async def handle(self, request: Request) -> Response:
+        lane = self._lane
+        if lane.lone is not None:
+            lane.lone.settle()
+        elif lane.plan.quiet(lane.clock()) and self._small(request):
+            return await self._lone(request)
         parted = await self._parted(request)
         if parted is None:
             self._tally.passed += 1
@@ -173,24 +108,74 @@ class _Bound:
             self._tally.left += 1
             raise
 
+    def _small(self, request: Request) -> bool:
+        """Whether a call has room for the request, as far as its bytes tell: a list of n items has
+        n - 1 commas at least.
+        """
+        body, config, lane = request.body, self._config, self._lane
+        return (
+            request.method == b"POST"
+            and request.upgrade is None
+            and isinstance(body, bytes)
+            and 0 < len(body) <= min(config.max_batch_bytes, config.max_request_bytes)
+            and body.count(b",") < lane.plan.bounds(lane.clock()).size
+            and config.max_batch_tokens is None
+            and self._deadline is None
+        )
+
+    async def _lone(self, request: Request) -> Response:
+        """Nothing else is about: it goes as it is."""
+        fields = self._apart(request.headers)  # layers inside may put others in their place
+
+        def find(request: Request) -> Known | None:
+            parted = self._taken_apart(request)
+            return None if parted is None else Known(self._group(request, fields, parted), parted)
+
+        lone = Lone(self._lane, request, find)
+        asyncio.get_running_loop().call_soon(lone.settle)
+        response = None
+        try:
+            response = await self._next(request)
+        except asyncio.CancelledError:
+            lone.settle()
+            self._tally.left += lone.known is not None
+            raise
+        finally:
+            # The head is here: what the server had to compute is computed. Its body may take as
+            # long as this client likes to read it.
+            lone.settle()
+            if lone.known is None:
+                self._tally.passed += 1
+            else:
+                self._sent(lone.batch, lone.known.parted, 0.0, response)
+        return response if lone.known is None else self._marked(response, lone.batch.sent, 0.0)
+
     async def _parted(self, request: Request) -> Parted | None:
         """The request taken apart; None where it is none of the layer's business."""
         if request.method != b"POST" or request.upgrade is not None:
             return None
-        body = request.body
-        if not isinstance(body, bytes):
+        if not isinstance(request.body, bytes):
             length = request.header(b"content-length")
             if length is None or int(length) > self._config.max_request_bytes:
                 return None
             if request.header(b"content-encoding") is not None:
                 return None
-            body = await request.read(self._config.max_request_bytes)
-        if not 0 < len(body) <= self._config.max_request_bytes:
+            await request.read(self._config.max_request_bytes)
+        return self._taken_apart(request)
+
+    def _taken_apart(self, request: Request) -> Parted | None:
+        assert isinstance(request.body, bytes)
+        if not 0 < len(request.body) <= self._config.max_request_bytes:
             return None
         parted = request.api.parts(request, self._pad)
         if parted is None or not 0 < len(parted.items) <= self._config.max_queue:
             return None
         return parted
+
+    def _group(self, request: Request, fields: Hashable, parted: Parted) -> Group:
+        tenant = request.tenant if self._tenants else None
+        key = (self._name, request.method, request.target, tenant, fields, parted.group)
+        return self._lane.plan.group(key, self._road)
 
     async def _in_time(self, request: Request, parted: Parted, patience: float) -> Response:
         """The answer, within so many seconds of the request's head. Raises DeadlineExceeded."""
@@ -209,10 +194,7 @@ class _Bound:
     async def _serve(self, request: Request, parted: Parted, patience: float | None) -> Response:
         lane = self._lane
         plan, now = lane.plan, lane.clock()
-        tenant = request.tenant if self._tenants else None
-        fields = self._apart(request.headers)
-        key = (self._name, request.method, request.target, tenant, fields, parted.group)
-        group = plan.group(key, self._road)
+        group = self._group(request, self._apart(request.headers), parted)
         items = parted.items
         if plan.free(group, items, now):
             batch = Batch(group, ())
@@ -254,22 +236,23 @@ class _Bound:
         self, request: Request, parted: Parted, batch: Batch, waited: float
     ) -> Response:
         """The client's own request, as it is, in the place of a batch that has begun."""
-        lane = self._lane
-        count = batch.sent
-        self._tally.alone += 1
-        self._tally.call(count)
-        self._tally.waited(waited)
-        ok = False
+        response = None
         try:
             response = await self._next(request)
-            ok = response.status < 400
-            if not ok and speaks_of_items(response.status):
-                lane.plan.blame(batch.group, parted.items, lane.clock())
         finally:
-            # The head is here: what the server had to compute is computed. Its body may take as
-            # long as this client likes to read it.
-            lane.over(batch, ok)
-        return self._marked(response, count, waited)
+            self._sent(batch, parted, waited, response)
+        return self._marked(response, batch.sent, waited)
+
+    def _sent(self, batch: Batch, parted: Parted, waited: float, response: Response | None) -> None:
+        """A request that was sent as it is has its answer's head, or will have none."""
+        lane, tally = self._lane, self._tally
+        tally.alone += 1
+        tally.call(batch.sent)
+        tally.waited(waited)
+        ok = response is not None and response.status < 400
+        if response is not None and not ok and speaks_of_items(response.status):
+            lane.plan.blame(batch.group, parted.items, lane.clock())
+        lane.over(batch, ok)
 
     def _marked(self, response: Response, size: int, waited: float) -> Response:
         if self._config.headers:

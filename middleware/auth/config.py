@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from proxy.units import PositiveDuration, PositiveSize, Secret, unit
+from proxy.units import FieldName, PositiveDuration, PositiveSize, Secret, unit
 
 MAX_NAME = 64
 """Characters of a key's name: it becomes a label."""
 MIN_KEY = 16
 """Characters of a key. A digest does not protect one that can be guessed."""
-
-
-def _field(value: str) -> str:
-    if re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", value) is None:
-        raise ValueError("a header's name is expected")
-    return value.lower()
 
 
 def _digest(value: str) -> str:
@@ -34,7 +28,6 @@ def _limit(value: str) -> str:
     return value
 
 
-FieldName = Annotated[str, AfterValidator(_field)]
 Digest = Annotated[str, AfterValidator(_digest)]
 Limit = Annotated[str, AfterValidator(_limit)]
 Name = Annotated[str, Field(pattern=rf"^[A-Za-z0-9_.@-]{{1,{MAX_NAME}}}$")]
@@ -81,11 +74,19 @@ class Replaced(_Model):
     value: Secret = Field(description="The whole value, such as `Bearer ${UPSTREAM_KEY}`.")
 
 
+def _apart(keys: list[Key]) -> list[Key]:
+    names = [key.name for key in keys]
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise ValueError(f"two keys have the name `{twice[0]}`")
+    return keys
+
+
 class AuthConfig(_Model):
     """Lets those pass who have a key, and tells the other layers who they are."""
 
     enabled: bool = Field(True, description="Whether anything is asked for.")
-    keys: list[Key] = Field(
+    keys: Annotated[list[Key], AfterValidator(_apart)] = Field(
         default_factory=list,
         description="Whoever may pass. None: nobody.",
         json_schema_extra={"default": []},
@@ -108,14 +109,3 @@ class AuthConfig(_Model):
         "16MiB", "Largest request body of a key with `models`: its model is read there."
     )
     reread: PositiveDuration = unit("5s", "How often each `file` is looked at.")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _names(cls, value: Any) -> Any:
-        keys = value.get("keys") if isinstance(value, dict) else None
-        if isinstance(keys, list):
-            names = [one.get("name") for one in keys if isinstance(one, dict)]
-            twice = {name for name in names if isinstance(name, str) and names.count(name) > 1}
-            if twice:
-                raise ValueError(f"two keys have the name `{min(twice)[:MAX_NAME]}`")
-        return value

@@ -19,8 +19,11 @@ MAX_FILE = 64 * 1024
 _DIGEST = re.compile(r"sha256:([0-9a-fA-F]{64})")
 
 
-class BadKeys(ValueError):
-    """Keys cannot be taken up; the message says why and shows none."""
+class BadKeys(OSError):
+    """Keys cannot be taken up; the message says why and shows none.
+
+    An OSError: one of those ends the start with its message alone.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +63,12 @@ def read(path: Path) -> list[bytes]:
     try:
         with path.open("rb") as file:
             content = file.read(MAX_FILE + 1)
-        if len(content) > MAX_FILE:
-            raise BadKeys(f"`{path}` holds more than {MAX_FILE} bytes")
-        lines = [line.strip() for line in content.decode().splitlines()]
     except OSError as error:
         raise BadKeys(f"`{path}` cannot be read: {error.strerror}") from None
+    if len(content) > MAX_FILE:
+        raise BadKeys(f"`{path}` holds more than {MAX_FILE} bytes")
+    try:
+        lines = [line.strip() for line in content.decode().splitlines()]
     except UnicodeDecodeError:
         raise BadKeys(f"`{path}` is not UTF-8 text") from None
     found = []

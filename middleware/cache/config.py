@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Literal, Self
 
 from pydantic import (
@@ -15,26 +14,24 @@ from pydantic import (
     model_validator,
 )
 
-from proxy.units import Duration, PositiveDuration, PositiveSize, Secret, unit
+from proxy.units import (
+    Duration,
+    FieldName,
+    PositiveDuration,
+    PositiveSize,
+    Secret,
+    off_as_text,
+    unit,
+)
 
 from ..core.key import pointer
 from .purges import MAX_LABEL, MAX_TAGS
 from .warm import Warm
 
 
-def _field_name(value: str) -> str:
-    if re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", value) is None:
-        raise ValueError("a header's name is expected")
-    return value.lower()
-
-
 def _pointer(value: str) -> str:
     pointer(value)
     return value
-
-
-def _off(value: object) -> object:
-    return "off" if value is False else value  # YAML 1.1 reads off as false
 
 
 def _tag(value: str) -> str:
@@ -46,11 +43,10 @@ def _tag(value: str) -> str:
 Store = Literal["memory", "redis"]
 Coalesce = Annotated[
     Literal["local", "cluster", "off"],
-    BeforeValidator(_off),
+    BeforeValidator(off_as_text),
     WithJsonSchema({"enum": ["local", "cluster", "off", False]}),
 ]
 Tag = Annotated[str, AfterValidator(_tag)]
-FieldName = Annotated[str, AfterValidator(_field_name)]
 Pointer = Annotated[str, AfterValidator(_pointer)]
 
 

@@ -8,6 +8,7 @@ leaves, the call is cancelled and the upstream stops.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from time import monotonic
 from types import TracebackType
@@ -18,6 +19,8 @@ from proxy.exchange import Headers, Request, Response, Stream
 
 from ..core.entry import Entry
 from ..core.recording import Recording
+
+log = logging.getLogger("remora")
 
 
 class Flight:
@@ -54,6 +57,7 @@ class Flight:
         self._storable = storable
         self._whole: bytes | None = None
         self._waiting: list[asyncio.Future[Response]] = []
+        self._held = 0
         self._ended = False
         self._body_ended: asyncio.Future[None] | None = None
         self._task = env.spawn(self._fly(), "cache flight")
@@ -97,9 +101,14 @@ class Flight:
         self.shareable = False
         self.recording.forget()
 
+    def hold(self) -> None:
+        """Somebody will join, later: until `let_go`, others who leave do not end the call."""
+        self._held += 1
+
     def let_go(self) -> None:
-        """Somebody had a use for it and has none any more, without having joined."""
-        if self.response is None:
+        """Whoever held it has no use for it any more, or has had it."""
+        self._held -= 1
+        if not self.recording.readers:
             self._deserted()
 
     def _copy(self) -> Response:
@@ -165,9 +174,8 @@ class Flight:
                 body.pipe(_Through(recording, filters, self._body_ended))
                 recording.attach(body)
                 await self._body_ended
-            except BaseException:
-                body.abort()
-                raise
+            finally:
+                body.abort()  # does nothing to one that came to its end
         else:
             for one in filters:
                 body = (one.feed(body) if body else b"") + one.end()
@@ -199,7 +207,7 @@ class Flight:
             self.recording.fail(error)
 
     def _deserted(self) -> None:
-        if not self._waiting and not self._task.done():
+        if not self._waiting and not self._held and not self._task.done():
             self._task.cancel()
 
     def _end(self) -> None:
@@ -228,19 +236,37 @@ class _Through:
         self._ended = ended
 
     def write(self, chunk: bytes) -> None:
-        for one in self._filters:
-            chunk = one.feed(chunk)
+        if self._ended.done():
+            return  # a filter has failed
+        try:
+            for one in self._filters:
+                chunk = one.feed(chunk)
+        except Exception as error:
+            self._spoiled(error)
+            return
         if chunk:
             self._recording.write(chunk)
 
     def end(self, trailers: Headers) -> None:
+        if self._ended.done():
+            return
         rest = b""
-        for one in self._filters:
-            rest = (one.feed(rest) if rest else b"") + one.end()
+        try:
+            for one in self._filters:
+                rest = (one.feed(rest) if rest else b"") + one.end()
+        except Exception as error:
+            self._spoiled(error)
+            return
         if rest:
             self._recording.write(rest)
         self._recording.end(trailers)
         self._done()
+
+    def _spoiled(self, error: Exception) -> None:
+        """A filter failed: the upstream has nothing to do with it, and no reader any more."""
+        if not isinstance(error, ProxyError):
+            log.error("a filter inside of the cache failed", exc_info=error)
+        self.fail(error)
 
     def fail(self, error: Exception) -> None:
         self._recording.fail(error)

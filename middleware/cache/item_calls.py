@@ -170,14 +170,15 @@ class ItemCalls:
             share = 1 / len(own)
             one.flight = self._take_off(one.plan, one.request, joined.handler(one), share)
         rest: Response | None = None
-        waiting = list(asked)
+        flights = [one.flight for one in asked if one.flight is not None]
+        for flight in flights:
+            flight.hold()
         try:
-            while waiting:
-                rest = await landed(waiting.pop(0)) or rest
+            for one in asked:
+                rest = await landed(one) or rest
         finally:
-            for one in waiting:
-                if one.flight is not None:
-                    one.flight.let_go()
+            for flight in flights:
+                flight.let_go()
         if joined is not None:
             if joined.refused is not None:
                 raise Refused(copy_of(joined.refused))

@@ -131,6 +131,9 @@ class Joined:
         except ProxyError as error:
             request.outcome.error = error
             raise
+        except asyncio.CancelledError:
+            request.outcome.cancelled = True
+            raise
         finally:
             request.finish()
 
@@ -178,6 +181,9 @@ async def _whole(response: Response) -> bytes:
             body = await body.read_all(MAX_ANSWER)
         except BodyTooLarge:
             raise AnswerTooLarge(f"the server's answer is over {MAX_ANSWER} bytes") from None
+        except asyncio.CancelledError:
+            response.body.abort()  # type: ignore[union-attr]
+            raise
     for one in response.filters:
         body = (one.feed(body) if body else b"") + one.end()
     response.filters = []

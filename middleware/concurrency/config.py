@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from proxy.units import PositiveDuration, unit
+from proxy.units import FieldName, PositiveDuration, unit
 
 MAX_PRIORITIES = 100
 """The highest priority that a header can ask for."""
-
-
-def _field_name(value: str) -> str:
-    if re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", value) is None:
-        raise ValueError("a header's name is expected")
-    return value.lower()
 
 
 class HeaderPriority(BaseModel):
@@ -24,7 +17,7 @@ class HeaderPriority(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    header: Annotated[str, AfterValidator(_field_name)] = Field(
+    header: FieldName = Field(
         description="Request header with a whole number from 0, the higher first."
     )
     highest: Annotated[int, Field(ge=1, le=MAX_PRIORITIES)] = Field(

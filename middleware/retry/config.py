@@ -19,16 +19,13 @@ from proxy.units import (
     OptionalDuration,
     PositiveDuration,
     Size,
+    off_as_text,
     parse_duration,
     unit,
 )
 
 Reason = Literal["connect", "reset", "timeout", "stream", 429, 500, 502, 503, 504]
 DEFAULT: tuple[Reason, ...] = ("connect", "reset", "stream", 502, 503, 504)
-
-
-def _off(value: object) -> object:
-    return "off" if value is False else value  # YAML 1.1 reads off as false
 
 
 def _after(value: Any) -> Any:
@@ -104,7 +101,7 @@ class HedgeKeys(BaseModel):
 
 
 Off = Annotated[Literal["off"], WithJsonSchema({"enum": ["off", False]})]
-Hedge = Annotated[Off | HedgeKeys, BeforeValidator(_off)]
+Hedge = Annotated[Off | HedgeKeys, BeforeValidator(off_as_text)]
 
 
 class RetryConfig(BaseModel):

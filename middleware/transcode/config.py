@@ -6,13 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
-from proxy.units import PositiveSize, unit
+from proxy.units import PositiveSize, off_as_text, unit
 
 from ..core.forms import Form
-
-
-def _off(value: object) -> object:
-    return "off" if value is False else value  # YAML 1.1 reads off as false
 
 
 def _each_once(value: tuple[Form, ...]) -> tuple[Form, ...]:
@@ -30,13 +26,13 @@ def _around(value: str) -> str:
 Around = Annotated[str, AfterValidator(_around)]
 Dialect = Annotated[
     Literal["off", "tgi", "openai"],
-    BeforeValidator(_off),
+    BeforeValidator(off_as_text),
     WithJsonSchema({"enum": ["off", "tgi", "openai", False]}),
 ]
 Clients = Annotated[tuple[Form, ...], AfterValidator(_each_once)]
 Numbers = Annotated[
     Literal["off", "float32", "float16"],
-    BeforeValidator(_off),
+    BeforeValidator(off_as_text),
     WithJsonSchema({"enum": ["off", "float32", "float16", False]}),
 ]
 MediaType = Literal["application/msgpack", "application/x-msgpack", "application/vnd.msgpack"]

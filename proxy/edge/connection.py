@@ -36,6 +36,10 @@ LINGER = 2.0
 """Seconds that a refused client has to read why, before its connection is torn down."""
 
 
+def _to_nobody(data: bytes) -> None:
+    pass
+
+
 class ClientConnection(asyncio.Protocol):
     """Reads one request at a time; what a client sends ahead waits in the reader, bounded.
 
@@ -113,6 +117,11 @@ class ClientConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
+        # Until the cancelled task runs, more of its answer may come; uvloop raises on such a write,
+        # and whoever else is fed by the same call would be lost with it.
+        self.write = _to_nobody
+        if self._pump is not None:
+            self._pump.left()
         self._edge.connections.discard(self)
         if self._sending is not None:
             self._sending.release()

@@ -133,6 +133,10 @@ class Pump:
         else:
             self.stream.pipe(self)
 
+    def left(self) -> None:
+        """The client's connection is no more: what still comes goes nowhere."""
+        self._write = self._client.write
+
     def write(self, chunk: bytes) -> None:
         if self._filters:
             if self._failure is not None:

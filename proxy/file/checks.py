@@ -178,7 +178,29 @@ def _order(layers: Sequence[_Layer], path: Path) -> Told:
     try:
         check_order([one.name for one in layers], [one.cls for one in layers])
     except ChainOrder as error:
-        yield (*path, layers[error.index].at), str(error)
+        names = _in_order(layers) if len(layers) > 2 else []
+        hint = f"; an order that would do: {', '.join(names)}" if names else ""
+        yield (*path, layers[error.index].at), f"{error}{hint}"
+
+
+def _in_order(layers: Sequence[_Layer]) -> list[str]:
+    """The names in an order that all of them accept, moved as little as that takes; else none."""
+    left, names = list(layers), list[str]()
+    if len({one.name for one in left}) < len(left):
+        return []
+    while left:
+        outermost = next((one for one in left if not any(_outside(o, one) for o in left)), None)
+        if outermost is None:
+            return []
+        left.remove(outermost)
+        names.append(outermost.name)
+    return names
+
+
+def _outside(one: _Layer, other: _Layer) -> bool:
+    """Whether `one` must stand outside of `other`."""
+    before, after = getattr(one.cls, "before", ()), getattr(other.cls, "after", ())
+    return other.name in before or one.name in after
 
 
 def _stores(layers: Sequence[_Layer], path: Path, known: list[str]) -> Told:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -82,6 +82,35 @@ def explain(
         else:
             message = _plain(error)
         yield Found(path, at, message)
+
+
+def together(found: Iterable[Found]) -> Iterator[Found]:
+    """One Found for each place: several at one are the arms of a union, and each says what would
+    do. An arm of another kind says nothing where the value was read as that of a third.
+    """
+    by_place: dict[tuple[Path, Position], list[str]] = {}
+    for one in found:
+        by_place.setdefault((one.path, one.at), []).append(one.message)
+    above = {path[:end] for path, _ in by_place for end in range(len(path))}
+    for (path, at), told in by_place.items():
+        wanted = [_WANTED.fullmatch(one) for one in told]
+        if path in above or not all(wanted):
+            told = [
+                one
+                for one, match in zip(told, wanted, strict=True)
+                if match is None or match["kind"] is None
+            ]
+        elif len(told) > 1:
+            near = "".join(match["near"] or "" for match in wanted if match is not None)
+            arms = ", or ".join(match["what"] for match in wanted if match is not None)
+            told = [f"{arms} is expected{near}"]
+        if told:
+            yield Found(path, at, ", or ".join(told))
+
+
+_WANTED = re.compile(
+    r"(?P<what>.*) is expected(?P<kind>, (?:not|but) [\w ]+)?(?P<near>; did you mean .*)?"
+)
 
 
 def _in_file(document: Document, base: Path, loc: Sequence[str | int]) -> Path:
@@ -168,7 +197,7 @@ def _plain(error: Any) -> str:
     if kind in ("value_error", "assertion_error"):
         return str(context.get("error", error["msg"]))
     if kind in ("literal_error", "enum"):
-        return _choice(error["input"], re.findall(r"'([^']*)'", str(context["expected"])))
+        return _choice(error["input"], re.findall(r"'[^']*'|\d+", str(context["expected"])))
     if kind == "too_short":
         return (
             "at least one entry is expected"
@@ -178,7 +207,7 @@ def _plain(error: Any) -> str:
     if kind == "too_long":
         return f"at most {context['max_length']} entries are expected"
     if kind in _BOUNDS:
-        return _BOUNDS[kind].format(**context)
+        return _BOUNDS[kind].format(**{name: _whole(one) for name, one in context.items()})
     stem = re.sub(r"_(type|parsing|parsing_size|from_float|attributes_type)$", "", kind)
     if stem in _EXPECTED:
         return f"{_EXPECTED[stem]}, {_described(error['input'])}"
@@ -187,11 +216,22 @@ def _plain(error: Any) -> str:
 
 
 def _choice(value: Any, choices: list[str]) -> str:
-    names = " or ".join(filter(None, [", ".join(choices[:-1]), choices[-1]]))
-    if not isinstance(value, str):
+    """choices: as Python writes them, text in quotes."""
+    words = [one[1:-1] for one in choices if one.startswith("'")]
+    plain = [one.strip("'") for one in choices]
+    names = " or ".join(filter(None, [", ".join(plain[:-1]), plain[-1]]))
+    number = isinstance(value, int) and not isinstance(value, bool)
+    if number and len(words) < len(choices):
+        return f"{names} is expected"  # another number
+    if not isinstance(value, str) or (value in plain and value not in words):
         return f"{names} is expected, {_described(value)}"
-    near = difflib.get_close_matches(value, choices, n=1)
+    near = difflib.get_close_matches(value, words, n=1)
     return f"{names} is expected" + (f"; did you mean `{near[0]}`?" if near else "")
+
+
+def _whole(bound: Any) -> Any:
+    """1.0 as 1."""
+    return int(bound) if isinstance(bound, float) and bound.is_integer() else bound
 
 
 def _described(value: Any) -> str:

@@ -32,7 +32,7 @@ class UpstreamConnection(asyncio.Protocol):
     __slots__ = (
         "_answer", "_full", "_idle_timer", "_loop", "_paused", "_pool", "_received", "_request",
         "_sent", "_total_timer", "_transport", "_tunnel", "_tunnel_data", "_waiter", "_writer",
-        "born", "idle_since", "made", "used",
+        "born", "counted", "idle_since", "used",
     )
     # fmt: on
 
@@ -49,8 +49,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._tunnel: TunnelEnd | None = None
         self._tunnel_data: bytes | None = None
         self._full = self._paused = self._received = self._sent = False
-        self.made = False
-        """It was connected once: its end will be told to the pool."""
+        self.counted = True
+        """The pool has a slot for it, and is told of its end."""
         self.used = False
         """It has carried an exchange to its end."""
         self.born = loop.time()
@@ -85,7 +85,10 @@ class UpstreamConnection(asyncio.Protocol):
             self._send(request, writer)
             return await waiter
         except BaseException:
-            self.abort()
+            # Where the answer was whole when its caller was cancelled, another exchange may have
+            # the connection by now.
+            if self._waiter is waiter:
+                self.abort()
             raise
 
     def _send(self, request: Request, writer: BodyWriter | None) -> None:
@@ -139,7 +142,6 @@ class UpstreamConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        self.made = True
 
     def data_received(self, data: bytes) -> None:
         if self._request is None:
@@ -222,7 +224,8 @@ class UpstreamConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
-        self._pool.lost(self)
+        if self.counted:
+            self._pool.lost(self)
         if self._tunnel is not None:
             self._tunnel.close()
             return

@@ -216,10 +216,10 @@ class Pool:
                         server_hostname=endpoint.server_name if endpoint.tls else None,
                     )
         except BaseException as error:
-            if connection.made:
-                connection.abort()  # its own end frees the slot
-            else:
-                self._slot_freed()
+            # uvloop tells no end of a connection that was made in the moment of a cancellation.
+            connection.counted = False
+            connection.abort()
+            self._slot_freed()
             if isinstance(error, TimeoutError):
                 raise ConnectFailed(
                     f"no connection to {endpoint.name} within {self.timeouts.connect:g} s",

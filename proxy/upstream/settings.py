@@ -17,16 +17,10 @@ from pydantic_core import core_schema
 
 from ..address import Endpoint
 from ..file.model import Count, Model
-from ..units import OFF_SCHEMA, PositiveDuration, PositiveSize, in_file, is_off, unit
+from ..units import OFF_SCHEMA, FieldName, PositiveDuration, PositiveSize, in_file, is_off, unit
 
 Policy = Literal["least_outstanding", "round_robin", "power_of_two", "session", "prefix"]
 _WITH_KEYS = ("session", "prefix")
-
-
-def _field_name(name: str) -> str:
-    if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name):
-        raise ValueError("a header's name is expected")
-    return name
 
 
 def _target(path: str) -> str:
@@ -38,7 +32,7 @@ def _target(path: str) -> str:
 class Session(Model):
     """Requests of one session go to one endpoint."""
 
-    header: Annotated[str, AfterValidator(_field_name)] = Field(
+    header: FieldName = Field(
         "x-session-id", description="Request header whose value names the session."
     )
 

@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 
 from middleware.aggregate import Aggregate
+from proxy.exchange import Request, Response
 from proxy.server import Server
 from tests.contract.road import PATIENCE, Asked, ModelServer, Wire, client, post, remora
 from tests.road.wire import until
@@ -148,6 +149,19 @@ async def rig(model: ModelServer, **keys: Any) -> AsyncIterator[Rig]:
             if one.asking:
                 await asyncio.wait(one.asking)
             await one.close()
+
+
+async def handled(one: Rig, text: str, tenant: str | None = None, **fields: str) -> Response:
+    """What the route's handler answers to a request that no client sent."""
+    assert one.server._assembly is not None
+    pairs = [(name.encode(), value.encode()) for name, value in fields.items()]
+    headers = [(b"content-type", b"application/json"), *pairs]
+    request = Request(b"POST", b"/embed", headers, orjson.dumps({"inputs": text}))
+    request.tenant = tenant
+    try:
+        return await one.server._assembly.router.routes[0].handler(request)
+    finally:
+        request.finish()
 
 
 async def soon(task: asyncio.Task[Told]) -> Told:

@@ -11,8 +11,8 @@ from middleware.core.batch.queue import Group
 
 from .world import Asking, World, item, rules
 
-NAMES = [b"%d" % n for n in range(8)]
-BAD = [b"6", b"7"]
+NAMES = [b"name %d" % n for n in range(8)]
+BAD = NAMES[6:]
 
 ITEM = st.one_of(
     st.integers(1, 40).map(lambda size: item(size)),

@@ -104,6 +104,23 @@ def test_a_client_with_several_items_hears_what_it_would_have_heard() -> None:
     )
 
 
+def test_one_that_is_sent_alone_is_asked_for_nowhere_else() -> None:
+    """Some of its items failed with others while the rest still waited: the rest waits no more."""
+    world = World(rules(size=3), limit=1, bad=[b"bad"])
+    world.ask(item())
+    other = world.ask(item())
+    mixed = world.ask(*keys("a", "bad"), item())
+    last = world.ask(item())
+    world.answer(world.running[0])
+    assert world.running[0].sent == 3 and world.plan.queued == 2
+    world.answer(world.running[0])
+    assert world.plan.queued == 1
+    finish(world)
+    assert (mixed.fate, mixed.status) == ("alone", 422)
+    assert {other.fate, last.fate} <= {"alone", "own"} and last.status in (0, 200)
+    assert sum(world.sizes) == 1 + 3 + 1 + 3 + 1
+
+
 def test_a_part_of_a_large_request_is_its_own_to_blame() -> None:
     """It could not be sent as it came; its error is that of the part, and the rest is ended."""
     world = World(rules(size=4), limit=1, bad=[b"bad"])

@@ -99,6 +99,18 @@ async def test_an_error_for_all_is_the_servers_own(status: int, model: ModelServ
         assert model.count == 2 and one.plan.running == 0
 
 
+async def test_a_server_that_fails_everything_is_left_alone(model: ModelServer) -> None:
+    """The batch, its halves and its quarters; then all have the server's answer."""
+    async with rig(model) as one:
+        blocker = await one.blocked()
+        tasks = [await one.held(f"{number}") for number in range(32)]
+        await well(blocker)
+        async with one.answering(lambda asked: refuse(asked, b"500 Internal Server Error")):
+            told = [await soon(task) for task in tasks]
+        assert {(status, body["error"]) for status, _, body in told} == {(500, "bad")}
+        assert model.count == 1 + 7 and one.plan.running == 0
+
+
 async def test_an_upstream_that_dies_in_a_batch(model: ModelServer) -> None:
     """All get a 502 in their dialect, and nobody is asked for by itself: the server is not well.
     (A kept connection that closes before a byte came is tried anew once, by the road.)

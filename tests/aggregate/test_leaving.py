@@ -10,7 +10,7 @@ from proxy.exchange import Outcome, Request
 from tests.contract.road import ModelServer
 from tests.road.wire import until
 
-from .rig import inputs, refuse, rig, soon, vector, well
+from .rig import handled, inputs, refuse, rig, soon, vector, well
 
 
 async def test_one_that_leaves_the_queue_is_not_asked_for(model: ModelServer) -> None:
@@ -71,6 +71,20 @@ async def test_one_that_leaves_while_it_is_served_alone(model: ModelServer) -> N
         await asked.closed()
         await well(await model.asked())
         assert (await soon(waiting))[2] == [vector("waiting")]
+
+
+async def test_one_that_leaves_in_the_moment_it_is_told_to_go(model: ModelServer) -> None:
+    """Its place is given back, though it never came to use it."""
+    async with rig(model) as one:
+        await one.blocked()
+        task = asyncio.ensure_future(handled(one, "gone", other="group"))
+        await until(lambda: one.plan.queued == 1)
+        one.plan.pace.limit = 2
+        one.lane.pump()
+        assert one.plan.running == 2
+        task.cancel()
+        await asyncio.wait([task])
+        assert task.cancelled() and one.plan.running == 1 and model.count == 1
 
 
 async def test_one_that_leaves_a_batch_that_is_divided(model: ModelServer) -> None:

@@ -8,8 +8,9 @@ import orjson
 import pytest
 
 from tests.contract.road import ModelServer, post
+from tests.road.wire import until
 
-from .rig import JSON, field, inputs, rig, soon, vector, well
+from .rig import JSON, field, handled, inputs, rig, soon, vector, well
 
 
 async def test_a_request_that_is_alone_passes_as_it_is(model: ModelServer) -> None:
@@ -254,6 +255,35 @@ async def test_a_body_that_comes_in_pieces_is_merged(model: ModelServer) -> None
         await well(asked)
         assert orjson.loads((await user.read_answer())[1]) == [vector("bb")]
         await soon(first)
+
+
+async def test_a_body_that_comes_in_pieces_and_is_too_large_passes(model: ModelServer) -> None:
+    """It streams: nothing of it is kept."""
+    async with rig(model, max_request_bytes="1KiB") as one:
+        user = await one.user()
+        raw = post("/embed", b'{"inputs":"%b"}' % (b"x" * 5000))
+        await user.send(raw[:1000])
+        asked = asyncio.ensure_future(model.asked())
+        await until(lambda: one.layer.stats.routes["/*"].passed == 1)
+        await user.send(raw[1000:])
+        await (await asked).answer(b"[[1.0]]", JSON)
+        assert (await user.read_answer())[1] == b"[[1.0]]"
+
+
+async def test_tenants_are_kept_apart(model: ModelServer) -> None:
+    """Whom `auth` has named, whatever credential the server is to get; not with `across`."""
+    for across, calls in (([], [1, 1]), (["tenants"], [2])):
+        async with rig(model, across=across) as one:
+            blocker = await one.blocked()
+            told = [asyncio.ensure_future(handled(one, text, tenant=text)) for text in "ab"]
+            await until(lambda one=one: one.plan.queued == 2)
+            await well(blocker)
+            for number in calls:
+                asked = await model.asked()
+                assert len(inputs(asked)) == number
+                await well(asked)
+            bodies = [(await task).body for task in told]
+            assert bodies == [orjson.dumps([vector(text)]) for text in "ab"]
 
 
 async def test_its_header_can_be_left_out(model: ModelServer) -> None:

@@ -77,6 +77,28 @@ def test_a_target_does_not_keep_batches_at_the_size_that_was_seen_first() -> Non
     assert pace.size > 10
 
 
+def test_batches_that_overlap_in_part_are_worth_what_they_overlap() -> None:
+    """By Little's law: eight items in each of 2.5 calls of a second are 20 a second, whatever
+    number of calls was allowed.
+    """
+    pace = Pace(32, 3, None)
+    for _ in range(50):
+        pace.seen(8, 2.6, 24, 1.0)
+    assert pace._rate(3) == pytest.approx(8 * 2.6, rel=0.01)
+
+
+def test_a_trial_is_judged_by_what_it_shows_and_not_by_what_was() -> None:
+    """A server that has got more cores since is found out by the first trial."""
+    pace = Pace(32, None, None)
+    for turn in range(4000):
+        limit = pace.limit
+        pace.seen(8, limit, 64, 0.03 * (limit if turn < 2000 else 1))
+        if turn == 1999:
+            assert pace._home == 1
+            pace._wait = 1
+    assert pace._home > 4
+
+
 def one_by_one(items: int, longest: int) -> float:
     return 0.0075 + 0.003 * items
 

@@ -118,7 +118,8 @@ def test_an_item_over_a_bound_goes_by_itself() -> None:
     world.answer(world.running[0])
     assert world.sizes == [1, 1]
     world.answer(world.running[0])
-    assert large.fate == "own" or large.fate == "alone"
+    assert large.fate == "alone", "its own request says it best"
+    assert world.plan.whole([item(10**9)]) and not world.plan.whole([item(30), item(30)])
 
 
 def test_a_request_over_the_bound_is_split_side_by_side() -> None:
@@ -224,6 +225,27 @@ def test_after_a_batch_its_clients_are_given_a_moment() -> None:
     world.advance(1)
     world.ask(item())
     assert world.sizes[before:] == [3, 1, 1]
+
+
+def test_whoever_comes_after_a_hold_does_not_overtake_those_held() -> None:
+    """Also before the timer is heard that ends it."""
+    world = World(rules(size=8))
+    for number in (1, 4, 2, 5, 3):
+        for _ in range(number):
+            world.ask(item())
+        while world.running:
+            world.advance(0.010 + 0.002 * world.running[0].sent)
+            world.answer(world.running[0])
+            world.advance(0.02)
+    world.advance(1)
+    for _ in range(3):
+        world.ask(item())
+    world.answer(world.running[0])
+    assert not world.running and world.plan.queued == 2
+    before = len(world.calls)
+    world.now += 1
+    world.ask(item())
+    assert world.sizes[before:] == [3]
 
 
 def test_holds_that_do_not_pay_are_given_up() -> None:

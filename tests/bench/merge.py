@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import itertools
 import json
 import math
@@ -22,13 +23,14 @@ import random
 import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import orjson
 import uvloop
 
-from tests.real.models import MODELS, ROOT, Model
+from tests.real.models import MODELS, ROOT, TOKENS, Model, text
 from tests.real.processes import Server, free_port
 
 from . import cpu
@@ -133,14 +135,20 @@ def started(model: Model) -> Iterator[Server]:
 
 
 class Way:
-    """One of the ways that are compared. pid: the remora's, or 0."""
+    """One of the ways that are compared. pid: of the remora whose CPU time counts, or 0."""
 
     def __init__(
-        self, name: str, server: Server, requests: Iterator[bytes], askers: int, things: int = 1
+        self,
+        name: str,
+        server: Server,
+        requests: Iterator[bytes],
+        askers: int,
+        things: int = 1,
+        pid: int = 0,
     ) -> None:
         self.name = name
         self.port = server.port
-        self.pid = server.pid if name.startswith(("remora", "cache", "both")) else 0
+        self.pid = pid
         self.requests = requests
         self.askers = askers
         self.things = things
@@ -163,6 +171,10 @@ class Way:
             self.rounds.append(await loop.run(WARM, seconds, self.used))
         finally:
             loop.close()
+
+
+def through(name: str, proxy: Server, requests: Iterator[bytes], askers: int) -> Way:
+    return Way(name, proxy, requests, askers, pid=proxy.pid)
 
 
 def compare(ways: list[Way], rounds: int, seconds: float) -> None:
@@ -198,7 +210,11 @@ def noise(base: Way) -> str:
 
 def measure(name: str, args: argparse.Namespace) -> None:
     model = MODELS[name]
-    print(f"\n# {model.about}", flush=True)
+    about = model.about
+    if model.thing is text:
+        model = replace(model, thing=functools.partial(text, tokens=args.tokens))
+        about += f", {args.tokens} tokens a text"
+    print(f"\n# {about}", flush=True)
     keys = json.loads(args.keys)
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(started(model))
@@ -211,12 +227,12 @@ def measure(name: str, args: argparse.Namespace) -> None:
             one = singles(model, model.path)
             ways = [Way("direct", server, one, concurrency)]
             if plain is not None:
-                ways.append(Way("remora, no layer", plain, one, concurrency))
-            ways.append(Way("remora", merging, one, concurrency))
+                ways.append(through("no layer", plain, one, concurrency))
+            ways.append(through("aggregate", merging, one, concurrency))
             if model.peer is not None:
                 peer = singles(model, model.peer)
                 ways.append(Way("own batcher", server, peer, concurrency))
-                ways.append(Way("remora before it", merging, peer, concurrency))
+                ways.append(through("aggregate + own", merging, peer, concurrency))
             many = batches(model, size)
             ways.append(Way("client batches", server, many, concurrency // size, size))
             compare(ways, args.rounds, args.seconds)
@@ -244,9 +260,9 @@ def again(
     sources = [iter(Again(model, args.repeats, seed)) for seed in (1, 2, 3, 4)]
     ways = [
         Way("direct", server, sources[0], concurrency),
-        Way("remora aggregate", merging, sources[1], concurrency),
-        Way("cache", caching, sources[2], concurrency),
-        Way("both", both, sources[3], concurrency),
+        through("aggregate", merging, sources[1], concurrency),
+        through("cache", caching, sources[2], concurrency),
+        through("cache, aggregate", both, sources[3], concurrency),
     ]
     print(
         f"{args.repeats:.0%} of the requests for what was asked before, by Zipf's law", flush=True
@@ -275,6 +291,7 @@ def main() -> None:
     parser.add_argument("--concurrency", type=_counts, default=[1, 16, 32, 64])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=2.0, help="counted in each round")
+    parser.add_argument("--tokens", type=int, default=TOKENS, help="of a text, 4 or more")
     parser.add_argument("--keys", default="{}", help="of aggregate, as JSON")
     parser.add_argument("--plain", action="store_true", help="a remora with an empty chain, too")
     parser.add_argument("--repeats", type=float, default=0.0, help="share of requests; and a cache")

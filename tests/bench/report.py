@@ -58,6 +58,8 @@ TARGETS = (
     Target("cache hit (POST), CPU against nginx", 4.0, 4.0, "x", _ratio("cache", "nginx", POST)),
     Target("cache hit (POST), CPU against Varnish", 1.5, 1.0, "x",
            _ratio("cache", "varnish", POST)),
+    Target("merging, 32 clients, time a text against direct", 0.303, 0.25, "x",
+           _ratio("merging", "direct", "remora with aggregate")),
 )  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .costs import Costs
 from .hits import Hits
+from .merging import Merging
 from .scenarios import Column, Idle, Layers, Scenario, UnderLoad
 
 _LATENCIES = (Column("p50", "p50 us"), Column("p99", "p99 us"))
@@ -29,4 +30,5 @@ SCENARIOS: list[Scenario] = [
     Layers(),
     Hits(),
     Costs(),
+    Merging(),
 ]  # fmt: skip

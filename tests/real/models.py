@@ -24,20 +24,17 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 ONE_CORE = dict.fromkeys(THREADS, "1")
 TOKENS = 14
-"""Of a text, for each of the encoders: a word is a token, and two more are put around."""
+"""Of a text, where nothing else is said."""
+ONE_TOKEN = [word for word in WORDS if word not in ("kelp", "swims", "drifts")]
+"""Words that are a token each to every encoder here; two more are put around a text."""
 
 Start = Callable[[Path, Path], Server]
 """The server of an environment's Python, with a folder for what it writes."""
 
 
-def texts(seed: int = 7) -> Callable[[int], str]:
-    """Gives a text of TOKENS tokens for a number; the same one each time, and no other's."""
-
-    def text(number: int) -> str:
-        # Hashing the number keeps neighbours apart: they would share most of their words.
-        return " ".join(random.Random(f"{seed} {number}").choices(WORDS, k=TOKENS - 2))
-
-    return text
+def text(number: int, tokens: int = TOKENS) -> str:
+    """A text of so many tokens for a number; the same one each time."""
+    return " ".join(random.Random(number).choices(ONE_TOKEN, k=tokens - 2))
 
 
 def numbers(number: int) -> list[float]:
@@ -122,8 +119,8 @@ def _infer(name: str, shape: Sequence[int], kind: str, data: list[Any]) -> Any:
 @dataclass(frozen=True)
 class Model:
     """environment: None where the project's own Python runs it. thing: what to ask about, by
-    number. tolerance: by how much an answer may differ between a batch and alone. peer: the path
-    where the server merges requests itself.
+    number. tolerance: by how much a number may differ between a batch and alone. bad: a thing for
+    which the server refuses a whole call. peer: the path where the server merges requests itself.
     """
 
     about: str
@@ -135,6 +132,7 @@ class Model:
     many: Callable[[Sequence[Any]], Any]
     read: Callable[[Any], list[list[float]]]
     tolerance: float
+    bad: Any
     peer: str | None = None
 
 
@@ -144,33 +142,36 @@ MODELS = {
         None,
         _numpy,
         "/embed",
-        texts(),
-        lambda text: {"inputs": text},
+        text,
+        lambda one: {"inputs": one},
         lambda many: {"inputs": list(many)},
         _tei,
         tolerance=2e-6,
+        bad="",
     ),
     "minilm": Model(
         "all-MiniLM-L6-v2 in torch, one core",
         MINILM,
         _minilm,
         "/embed",
-        texts(),
-        lambda text: {"inputs": text},
+        text,
+        lambda one: {"inputs": one},
         lambda many: {"inputs": list(many)},
         _tei,
         tolerance=2e-6,
+        bad="",
     ),
     "triton": Model(
         "Triton with the project's encoder, its own batcher off",
         TRITON,
         _triton,
         "/v2/models/encoder/infer",
-        texts(),
-        lambda text: _infer("text", (1, 1), "BYTES", [text]),
+        text,
+        lambda one: _infer("text", (1, 1), "BYTES", [one]),
         lambda many: _infer("text", (len(many), 1), "BYTES", list(many)),
         _v2,
         tolerance=2e-6,
+        bad="",
         peer="/v2/models/batched/infer",
     ),
     "kserve": Model(
@@ -183,6 +184,19 @@ MODELS = {
         lambda many: {"instances": list(many)},
         _v1,
         tolerance=0.0,
+        bad=["a", 0.0, 0.0, 0.0],
+    ),
+    "forest": Model(
+        "KServe v1 with a scikit-learn forest of 100 trees",
+        KSERVE,
+        _kserve,
+        "/v1/models/forest:predict",
+        numbers,
+        lambda row: {"instances": [row]},
+        lambda many: {"instances": list(many)},
+        _v1,
+        tolerance=0.0,
+        bad=["a", 0.0, 0.0, 0.0],
     ),
     "mlserver": Model(
         "MLServer (v2, JSON) with a model that costs next to nothing",
@@ -196,5 +210,6 @@ MODELS = {
         ),
         _v2,
         tolerance=0.0,
+        bad=["a", 0.0, 0.0, 0.0],
     ),
 }

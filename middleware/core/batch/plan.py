@@ -9,6 +9,7 @@ from typing import NamedTuple
 from proxy.apis.items import Item
 
 from .fair import FairOrder
+from .holds import Holds
 from .pace import Pace
 from .padding import Padding, choose
 from .queue import Batch, Bounds, Entry, Group, Job
@@ -58,7 +59,8 @@ class Plan:
         self._bounds = rules.bounds
         self._ceiling = rules.bounds.size
         self._ceiling_until = 0.0
-        self._holds = _Holds()
+        self._holds = Holds()
+        self._held_until = 0.0
         self._area = self._since = 0.0
 
     # -- clients come and go
@@ -72,6 +74,10 @@ class Plan:
                 for old in [one for one in self._groups.values() if one.idle and one is not group]:
                     del self._groups[old.key]
         return group
+
+    def quiet(self, now: float) -> bool:
+        """Whether nothing is under way, nothing waits, and nobody is waited for."""
+        return not (self.running or self.queued or self._ready) and now >= self._held_until
 
     def free(self, group: Group, items: Sequence[Item], now: float) -> bool:
         """Whether a request with these goes at once, as it is."""
@@ -87,8 +93,8 @@ class Plan:
         )
 
     def whole(self, items: Sequence[Item]) -> bool:
-        """Whether a request with these may be sent as it is."""
-        return self.rules.bounds.hold(items)
+        """Whether a request with these may be sent as it is: an item cannot be made smaller."""
+        return len(items) == 1 or self.rules.bounds.hold(items)
 
     def arrive(self, job: Job, now: float, patience: float | None = None) -> bool:
         """Queues a job's items; False where there is no room. patience: seconds that its client
@@ -172,6 +178,14 @@ class Plan:
         self.running += 1
         self._items += batch.sent
 
+    def settle(self, batch: Batch, group: Group, items: int) -> None:
+        """A batch under way that was in no group is of this one, and has so many items."""
+        batch.group.running -= 1
+        batch.group = group
+        group.running += 1
+        self._items += items - batch.sent
+        batch.sent = items
+
     def ended(self, batch: Batch, now: float, ok: bool) -> None:
         """The batch is over. ok: the server has answered it well."""
         self._tick(now)
@@ -199,10 +213,7 @@ class Plan:
         it, and all get what the batch got. To be called before `ended`.
         """
         trial = batch.trial = batch.trial or Trial(self.rules.splits)
-        if status >= 500:
-            trial.failed += 1
-        else:
-            trial.ok = True  # a server that refuses is well
+        trial.failed += status >= 500
         if not batch.jobs or batch.alone or not trial.splits or trial.hopeless:
             return False
         if len(batch.jobs) == 1:
@@ -305,6 +316,7 @@ class Plan:
             seconds = min(self.pace.fixed, self.rules.delay)
             if seconds > 0:
                 group.expected, group.hold_until = clients, now + seconds
+                self._held_until = max(self._held_until, group.hold_until)
 
     def _ripe(self, now: float) -> Group | None:
         """Of the groups that may go the one whose item is first in the fair order."""
@@ -328,7 +340,7 @@ class Plan:
             self._remove(entry)
         self.padding.batch([entry.item.size for entry in entries])
         job = entries[0].job
-        if job.whole and len(batch.jobs) == 1 and batch.sent == len(job.items):
+        if len(batch.jobs) == 1 and batch.sent == len(job.items):
             batch.alone = job
         for job in batch.jobs:
             job.batches[batch] = None
@@ -387,26 +399,3 @@ class Plan:
 
 def _tag(entry: Entry) -> float:
     return entry.tag
-
-
-class _Holds:
-    """Whether giving clients a moment to come back has paid of late."""
-
-    __slots__ = ("_asked", "_paid")
-
-    def __init__(self) -> None:
-        self._paid = 1.0
-        self._asked = 0
-
-    @property
-    def worth(self) -> bool:
-        if self._paid >= 0.5:
-            return True
-        self._asked += 1
-        return self._asked % 16 == 0  # the clients may be others by now
-
-    def over(self, group: Group) -> None:
-        """A hold of the group has ended; it paid where clients came who had not been there."""
-        if group.expected > 1 and group.hold_from and group.jobs:
-            self._paid += 0.125 * ((group.jobs > group.hold_from) - self._paid)
-        group.hold_from = 0
