@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.bench.askers import Loop, Seen, WrongAnswerError
-from tests.bench.merge import Again, request
+from tests.bench.workload import Again, request
 from tests.conftest import UpstreamMaker
 from tests.real.models import MODELS, text
 from tests.road.scripted import answering

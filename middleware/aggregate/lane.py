@@ -77,9 +77,9 @@ class Lane:
         if not plan.arrive(client, now, patience):
             wait = max(1.0, plan.pace.seconds(plan.queued))
             raise QueueFull(f"{plan.queued} items wait already", retry_after=math.ceil(wait))
-        if plan.running < plan.pace.limit:
+        if plan.place(now):
             self.pump()
-        elif self._timer is None:
+        else:
             self._arm()
 
     def leave(self, client: Client) -> None:

@@ -38,8 +38,8 @@ KEYS: Mapping[str, Mapping[str, Any]] = {
 """What differs from a layer's defaults, for a test that takes seconds."""
 
 
-def entry(name: str, **keys: Any) -> dict[str, Any]:
-    return {name: {**KEYS.get(name, {}), **keys}}
+def entry(layer: str, **keys: Any) -> dict[str, Any]:
+    return {layer: {**KEYS.get(layer, {}), **keys}}
 
 
 def whole(**keys: Mapping[str, Any] | None) -> list[dict[str, Any]]:

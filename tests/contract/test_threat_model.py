@@ -22,6 +22,8 @@ ROOT = Path(__file__).parents[2]
 DOC = ROOT / "docs" / "threat-model.md"
 
 NO_BOUNDS = {
+    "proxy.apis.dialect.to_openai.TGI_TOKENS",
+    "proxy.apis.dialect.to_tgi.COMPLETION_TOKENS",
     "middleware.compress.codings.GZIP_LEVEL",
     "middleware.compress.codings.BR_QUALITY",
     "middleware.compress.codings.ZSTD_LEVEL",

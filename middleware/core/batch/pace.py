@@ -10,6 +10,12 @@ that was of no use."""
 LAST_TRIAL = 2048
 SAMPLES = 8
 """Batches by which a trial is judged."""
+STUCK = 4.0
+"""How many times as long as expected a call takes before it is no longer counted among those that
+others wait for.
+"""
+FIRST_PATIENCE = 1.0
+"""Seconds, where nothing is known of how long one takes."""
 GAIN = 1.1
 """How much better more batches side by side must be to be worth their latency."""
 
@@ -124,6 +130,15 @@ class Pace:
         fit = self.fit
         size = self.size
         return 0.0 if fit is None else items / (self.limit * size) * fit.at(size)
+
+    def patience(self, items: int) -> float | None:
+        """Seconds after which a call with so many items is stuck, and others go in its place: one
+        that hangs must not hold up all. None: never, since the file says how many there may be.
+        """
+        if not self._adaptive:
+            return None
+        fit = self.fit
+        return max(FIRST_PATIENCE, STUCK * fit.at(max(1, items)) if fit is not None else 0.0)
 
     def seen(self, items: int, side_by_side: float, demand: int, seconds: float) -> None:
         """A batch was answered. side_by_side: the mean number of batches under way meanwhile, this

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Hashable, Sequence
+from math import inf
 from typing import NamedTuple
 
 from proxy.apis.items import Item
@@ -50,6 +51,7 @@ class Plan:
         """Batches under way."""
         self.divided = 0
         """Batches ever divided."""
+        self._under_way: dict[Batch, None] = {}
         self._items = 0
         self._groups: OrderedDict[Hashable, Group] = OrderedDict()
         self._waiting: dict[Job, None] = {}
@@ -84,7 +86,7 @@ class Plan:
         return (
             not group.running
             and not group.waiting
-            and self.running < self.pace.limit
+            and self.place(now)
             and not self._ready
             and (group.expected <= 1 or now >= group.hold_until)
             and not (self._suspects and self._suspected(group, items, now))
@@ -152,7 +154,7 @@ class Plan:
 
     def next(self, now: float) -> Batch | None:
         """The batch that goes now, under way from here on; None where none may."""
-        if self.running >= self.pace.limit:
+        if not self.place(now):
             return None
         if self._ready:
             batch = self._ready.popleft()
@@ -176,6 +178,7 @@ class Plan:
         batch.area = self._area
         batch.group.running += 1
         self.running += 1
+        self._under_way[batch] = None
         self._items += batch.sent
 
     def settle(self, batch: Batch, group: Group, items: int) -> None:
@@ -193,6 +196,7 @@ class Plan:
         demand = self._items + self.queued
         self._items -= batch.sent
         self.running -= 1
+        del self._under_way[batch]
         group.running -= 1
         for job in batch.jobs:
             job.batches.pop(batch, None)
@@ -271,13 +275,18 @@ class Plan:
         times = []
         if self._waiting:
             times.append(next(iter(self._waiting)).arrived + self.rules.timeout)
-        if self.queued and self.running < self.pace.limit:
+        if not self.queued and not self._ready:
+            pass
+        elif not self.place(now):
+            times += [at for batch in self._under_way if (at := self._stuck_at(batch)) > now]
+        else:
             for group in self._groups.values():
                 if group.waiting:
                     times.append(group.soonest)
                     if not group.running:
                         times.append(group.hold_until)
-        return min(times, default=None)
+        at = min(times, default=inf)
+        return at if at < inf else None
 
     def bounds(self, now: float) -> Bounds:
         """Of a batch made now."""
@@ -300,7 +309,18 @@ class Plan:
             group.soonest = min([entry.due for entry in group.waiting])
         return now >= group.soonest
 
+    def place(self, now: float) -> bool:
+        """Whether another batch may be under way."""
+        limit = self.pace.limit
+        if self.running < limit:
+            return True
+        return self.running - sum(self._stuck_at(one) <= now for one in self._under_way) < limit
+
     # -- inside
+
+    def _stuck_at(self, batch: Batch) -> float:
+        patience = self.pace.patience(batch.sent)
+        return inf if patience is None else batch.began + patience
 
     def _held(self, group: Group, now: float) -> bool:
         return group.jobs < group.expected and now < group.hold_until
