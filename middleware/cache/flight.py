@@ -57,7 +57,6 @@ class Flight:
         self._storable = storable
         self._whole: bytes | None = None
         self._waiting: list[asyncio.Future[Response]] = []
-        self._held = 0
         self._ended = False
         self._body_ended: asyncio.Future[None] | None = None
         self._task = env.spawn(self._fly(), "cache flight")
@@ -77,39 +76,40 @@ class Flight:
 
     async def join(self) -> Response:
         """The answer, from its beginning. Raises what the call failed with."""
-        if self.error is not None:
-            raise self._failure()
-        if self.response is not None:
-            return self._copy()
-        arrived: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
-        self._waiting.append(arrived)
+        place = self.board()
         try:
-            return await arrived
+            return await place
         except asyncio.CancelledError:
-            if arrived in self._waiting:
-                self._waiting.remove(arrived)
-                if not self._waiting:
-                    self._deserted()
-            elif arrived.done() and not arrived.cancelled() and arrived.exception() is None:
-                body = arrived.result().body
-                if isinstance(body, Stream):
-                    body.abort()
+            self.leave(place)
             raise
+
+    def board(self) -> asyncio.Future[Response]:
+        """The same for whoever awaits it later: nothing that comes meanwhile is lost to him, and
+        while he stays the call goes on. He says `leave` when he is done.
+        """
+        place: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
+        if self.error is not None:
+            place.set_exception(self._failure())
+        elif self.response is not None:
+            place.set_result(self._copy())
+        else:
+            self._waiting.append(place)
+        return place
+
+    def leave(self, place: asyncio.Future[Response]) -> None:
+        """Whoever has that place wants nothing of the answer any more."""
+        if place in self._waiting:
+            self._waiting.remove(place)
+            self._deserted()
+        elif not place.cancelled() and place.exception() is None:
+            body = place.result().body
+            if isinstance(body, Stream):
+                body.abort()
 
     def unshare(self) -> None:
         """What it brings is no answer to its own request: for whoever made the call alone."""
         self.shareable = False
         self.recording.forget()
-
-    def hold(self) -> None:
-        """Somebody will join, later: until `let_go`, others who leave do not end the call."""
-        self._held += 1
-
-    def let_go(self) -> None:
-        """Whoever held it has no use for it any more, or has had it."""
-        self._held -= 1
-        if not self.recording.readers:
-            self._deserted()
 
     def _copy(self) -> Response:
         response = self.response
@@ -207,7 +207,7 @@ class Flight:
             self.recording.fail(error)
 
     def _deserted(self) -> None:
-        if not self._waiting and not self._held and not self._task.done():
+        if not self._waiting and not self._task.done():
             self._task.cancel()
 
     def _end(self) -> None:

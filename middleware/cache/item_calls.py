@@ -170,15 +170,13 @@ class ItemCalls:
             share = 1 / len(own)
             one.flight = self._take_off(one.plan, one.request, joined.handler(one), share)
         rest: Response | None = None
-        flights = [one.flight for one in asked if one.flight is not None]
-        for flight in flights:
-            flight.hold()
+        places = [(one.flight, one.flight.board()) for one in asked if one.flight is not None]
         try:
-            for one in asked:
-                rest = await landed(one) or rest
+            for one, (_, place) in zip(asked, places, strict=True):
+                rest = await landed(one, place) or rest
         finally:
-            for flight in flights:
-                flight.let_go()
+            for flight, place in places:
+                flight.leave(place)
         if joined is not None:
             if joined.refused is not None:
                 raise Refused(copy_of(joined.refused))

@@ -86,6 +86,7 @@ class Joined:
         self._request = request.fork(None if same else call.body)
         self._request.headers = list(call.headers)
         self._request.declared = None  # those headers count nothing
+        self._failed: ProxyError | None = None
         self._waiting = len(asked)
         self._task = env.spawn(self._call(), "cache items")
 
@@ -99,6 +100,8 @@ class Joined:
                 self._waiting -= 1
                 if not self._waiting and not self._task.done():
                     self._task.cancel()
+            if self._failed is not None:
+                raise self._failed.with_traceback(None)
             if single.answer is None:
                 assert self.refused is not None and single.flight is not None
                 single.flight.unshare()
@@ -129,8 +132,8 @@ class Joined:
             for one, answer in zip(self._asked, shares.answers, strict=True):
                 one.answer = answer
         except ProxyError as error:
-            request.outcome.error = error
-            raise
+            # Told by the flights: a task that fails is taken for a bug, and logged.
+            request.outcome.error = self._failed = error
         except asyncio.CancelledError:
             request.outcome.cancelled = True
             raise
@@ -155,13 +158,11 @@ class Unshared(Exception):
     """What another's call brought is no answer to an item of this one: ask for all of it."""
 
 
-async def landed(single: Single) -> Response | None:
+async def landed(single: Single, place: asyncio.Future[Response]) -> Response | None:
     """Waits for the item's flight. What an answer is made of besides items, where the flight is
     another client's. Raises Unshared, or what the call failed with.
     """
-    flight = single.flight
-    assert flight is not None
-    response = await flight.join()
+    response = await place
     if single.mine:
         return None
     response.body = await _whole(response)
@@ -181,9 +182,6 @@ async def _whole(response: Response) -> bytes:
             body = await body.read_all(MAX_ANSWER)
         except BodyTooLarge:
             raise AnswerTooLarge(f"the server's answer is over {MAX_ANSWER} bytes") from None
-        except asyncio.CancelledError:
-            response.body.abort()  # type: ignore[union-attr]
-            raise
     for one in response.filters:
         body = (one.feed(body) if body else b"") + one.end()
     response.filters = []

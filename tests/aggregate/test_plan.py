@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from middleware.core.batch.pace import FIRST_PATIENCE, STUCK
 from middleware.core.batch.plan import MAX_GROUPS
 
 from .world import World, item, keys, rules
@@ -69,6 +70,45 @@ def test_where_there_is_no_place_the_delay_does_not_make_one() -> None:
     assert world.sizes == [1] and not late.fate
     world.advance(0.2)
     assert late.fate == "late" and world.plan.queued == 0
+
+
+def test_a_call_that_hangs_does_not_hold_up_all() -> None:
+    """Where the number of calls is remora's to find: another goes in its place after a second, or
+    four times what it should have taken. A number in the file is never exceeded.
+    """
+    world = World(rules(), limit=None)
+    world.ask(item())
+    world.ask(item(), group="other")
+    world.advance(FIRST_PATIENCE - 0.01)
+    assert world.sizes == [1]
+    world.advance(0.02)
+    assert world.sizes == [1, 1]
+    world.ask(item(), group="third")
+    world.advance(0.5)
+    assert world.sizes == [1, 1]
+    world.advance(0.5)
+    assert world.sizes == [1, 1, 1] and world.plan.running == 3
+    for batch in list(world.running):
+        world.answer(batch)
+    assert world.plan.running == 0 and world.plan.wake(world.now) is None
+
+    slow = World(rules(), limit=None)
+    for _ in range(5):
+        slow.ask(item())
+        slow.advance(2.0)
+        slow.answer(slow.running[0])
+    slow.ask(item())
+    slow.ask(item(), group="other")
+    slow.advance(2.0 * STUCK - 0.1)
+    assert slow.sizes == [1] * 6
+    slow.advance(0.2)
+    assert slow.sizes == [1] * 7
+
+    fixed = World(rules(timeout=100.0), limit=1)
+    fixed.ask(item())
+    fixed.ask(item(), group="other")
+    fixed.advance(90)
+    assert fixed.sizes == [1]
 
 
 def test_a_client_in_a_hurry_is_held_for_half_of_its_time_at_most() -> None:

@@ -41,9 +41,11 @@ class Asking(Job):
 class World:
     """bad: keys of items that the server refuses. most: items of a call that it takes."""
 
-    def __init__(self, rules: Rules, limit: int = 1, bad: Sequence[bytes] = (), most: int = 9999):
+    def __init__(
+        self, rules: Rules, limit: int | None = 1, bad: Sequence[bytes] = (), most: int = 9999
+    ):
         self.plan = Plan(rules, Pace(rules.bounds.size, limit, None))
-        self.limit = limit
+        self.limit = limit or 0
         self.now = 0.0
         self.bad = set(bad)
         self.most = most

@@ -44,12 +44,22 @@ async def receive(client: Client, method: str, slow: bool = False) -> tuple[Mess
     return message, True
 
 
+def names_no_model(ask: Ask) -> bool:
+    """Whether a key for certain models is refused: none is named, or not in clear."""
+    if ask.method in ("GET", "HEAD") or ask.kind in ("predict", "infer"):
+        return False
+    return ask.kind in ("embed", "page") or ask.body != ask.plain
+
+
 class User:
-    """One client with a key and a mind of its own. seen: what became of its requests."""
+    """One client with a key and a mind of its own. seen: what became of its requests.
+
+    named: its key is for certain models.
+    """
 
     def __init__(
         self, remora: Running, chance: random.Random, key: str | None, model: str = "m",
-        texts: int = 40, leaves: float = 0.0, faults: bool = False,
+        texts: int = 40, leaves: float = 0.0, faults: bool = False, named: bool = False,
     ) -> None:  # fmt: skip
         self.remora = remora
         self.chance = chance
@@ -57,6 +67,7 @@ class User:
         self.model = model
         self.leaves = leaves
         self.faults = faults
+        self.named = named
         self.seen: Counter[str] = Counter()
         self._fields = [f"Authorization: Bearer {key}"] if key else []
         self._client: Client | None = None
@@ -92,11 +103,17 @@ class User:
             answer, whole = await receive(client, ask.method, self.chance.random() < 0.15)
         except Gone:
             raise Wrong(f"{ask.kind}: no answer to {ask.plain[:200]!r}") from None
-        told = check(ask, answer, whole, self.faults)
+        told = self._checked(ask, answer, whole)
         self.seen[told] += 1
         if not whole or answer["connection"] == "close" or told == "failed within the stream":
             client.abort()
             self._client = None
+
+    def _checked(self, ask: Ask, answer: Message, whole: bool) -> str:
+        refused = answer["x-remora-error"] == "model_not_allowed"
+        if refused != (self.named and names_no_model(ask)):
+            raise Wrong(f"{ask.kind} of a key for models: {answer.status} to {ask.body[:100]!r}")
+        return "refused" if refused else check(ask, answer, whole, self.faults)
 
     async def _leave(self, client: Client, raw: bytes) -> None:
         """Somewhere between the first byte of the request and the last one of the answer."""

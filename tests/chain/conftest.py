@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.cache.rig import Clock
 from tests.chain.model import Choose, Model
 from tests.chain.rig import Ends, Running, server_of
 from tests.contract.road import ModelServer
@@ -66,3 +67,11 @@ async def serve(
     finally:
         for one in running:
             await one.server.stop()
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """What layers take for time. It stands still until told."""
+    clock = Clock()
+    monkeypatch.setattr("proxy.env.monotonic", clock)
+    return clock
