@@ -64,29 +64,29 @@ class ItemCalls:
         alone = singles(request, parted, plan, self._rules)
         if alone is None:
             return None
-        rest, age = await self._look_up(request, alone)
+        rest = await self._look_up(request, alone)
         asked = [one for one in alone if one.answer is None]
         hits = len(alone) - len(asked)
+        stale = bool(asked) and all(one.old is not None for one in asked)
+        failed = False
         if asked:
             if plan.wishes.only_if_cached:
                 self._cache.not_stored(request)
+            request.has_stale = stale
             try:
                 rest = await self._bring(request, parted, asked) or rest
                 self._odd = 0
             except Unshared:
                 return None
+            except ProxyError as error:
+                failed = stale and error.status >= 500
+                if not failed:
+                    self._tally.misses += 1
+                    raise
             except Refused as refused:
-                if refused.response.status < 400:
-                    self._answered_oddly()
-                    return None
-                self._tally.misses += 1
-                if refused.about_items and (hits or len(alone) < len(parted.items)):
-                    # What the server says to this very call, its places counted right.
-                    return self._told(await self._next(request), b"fwd=miss")
-                return self._told(refused.response, b"fwd=miss")
-            self._tally.misses += 1
-        else:
-            self._tally.hits += 1
+                failed = stale and refused.response.status in ERRORS
+                if not failed:
+                    return await self._refused(request, refused, hits or len(alone) < len(parted.items))
         self._tally.item_hits += hits
         self._tally.item_misses += len(asked)
         assert rest is not None

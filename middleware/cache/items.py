@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 
-from proxy.apis.items import Answer, Item, Parted
+from proxy.apis.items import Answer, Item, Parted, Shares
 from proxy.chain import Env, Handler
 from proxy.errors import BodyTooLarge, ProxyError, UpstreamError
 from proxy.exchange import Request, Response, Stream
@@ -34,7 +34,7 @@ class AnswerTooLarge(UpstreamError):
 class Single:
     """One item of a call, as a call of its own."""
 
-    __slots__ = ("answer", "flight", "item", "mine", "parted", "plan", "request")
+    __slots__ = ("age", "answer", "flight", "item", "mine", "old", "parted", "plan", "request")
 
     def __init__(self, item: Item, request: Request, parted: Parted, plan: Plan) -> None:
         self.item = item
@@ -42,6 +42,10 @@ class Single:
         self.parted = parted
         self.plan = plan
         self.answer: Answer | None = None
+        self.old: Shares | None = None
+        """What is stored, where it may be given in the place of an error alone."""
+        self.age = 0.0
+        """Of what is stored, in seconds."""
         self.flight: Flight | None = None
         self.mine = False
         """Its flight is one of this client's own call."""

@@ -96,8 +96,8 @@ class TEI(JsonErrors, Unconverted, Unmetered):
 
 
 def _type(error: ProxyError) -> str:
-    # TEI's own 503 is Unhealthy; "unavailable" is a full queue, which it tells as Overloaded.
-    if error.status == 429 or error.code == "unavailable":
+    # TEI's own 503 is Unhealthy; these are a full queue, which it tells as Overloaded.
+    if error.status == 429 or error.code in ("unavailable", "queue_full"):
         return "Overloaded"
     if error.status == 503:
         return "Unhealthy"
