@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 import uvloop
+from hypothesis import HealthCheck, settings
 
 from proxy.config import Config
 from proxy.server import Server
@@ -20,6 +21,12 @@ from proxy.upstream.pool import Pool
 from tests.loop_watch import LoopWatch, leftover_tasks
 from tests.road.scripted import Script, Upstream
 from tests.road.wire import Client, until
+
+# How long a machine takes is no property of the code: on a busy one examples are slow to make.
+settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("any machine")
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:

@@ -21,7 +21,7 @@ PLACE = frozenset((b"x-forwarded-for", b"forwarded", b"x-real-ip"))
 _NEVER_APART = TRACE | PLACE | {
     # The API says by itself what of these counts, and frames the body anew.
     b"content-length", b"content-type", b"accept", b"accept-encoding",
-    b"user-agent", b"date",
+    b"inference-header-content-length", b"user-agent", b"date",
 }  # fmt: skip
 
 _SDK = b"x-stainless-"

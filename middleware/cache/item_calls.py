@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, cast
 
 from proxy.apis.items import Answer, Parted
 from proxy.chain import Handler
+from proxy.errors import ProxyError
 from proxy.exchange import Request, Response
 
 from ..core.http.freshness import current_age
+from ..core.http.reuse import ERRORS
 from ..core.http.vary import matches
 from .flight import Flight
 from .items import Joined, Refused, Single, Unshared, copy_of, landed, singles
@@ -67,42 +69,65 @@ class ItemCalls:
         rest = await self._look_up(request, alone)
         asked = [one for one in alone if one.answer is None]
         hits = len(alone) - len(asked)
-        stale = bool(asked) and all(one.old is not None for one in asked)
-        failed = False
-        if asked:
-            if plan.wishes.only_if_cached:
-                self._cache.not_stored(request)
-            request.has_stale = stale
-            try:
-                rest = await self._bring(request, parted, asked) or rest
-                self._odd = 0
-            except Unshared:
+        if not asked:
+            self._tally.hits += 1
+            return self._joined(parted, alone, rest, hits, b"hit")
+        if plan.wishes.only_if_cached:
+            self._cache.not_stored(request)
+        request.has_stale = all(one.old is not None for one in asked)
+        why = b'fwd=partial; detail="%d of %d"' % (hits, len(alone)) if hits else b"fwd=uri-miss"
+        try:
+            rest = await self._bring(request, parted, asked) or rest
+        except Unshared:
+            return None
+        except ProxyError as error:
+            if request.has_stale and error.status >= 500:
+                return self._stale(parted, alone, asked)
+            self._tally.misses += 1
+            raise
+        except Refused as refused:
+            status = refused.response.status
+            if request.has_stale and status in ERRORS:
+                return self._stale(parted, alone, asked)
+            if status < 400:
+                self._answered_oddly()
                 return None
-            except ProxyError as error:
-                failed = stale and error.status >= 500
-                if not failed:
-                    self._tally.misses += 1
-                    raise
-            except Refused as refused:
-                failed = stale and refused.response.status in ERRORS
-                if not failed:
-                    return await self._refused(request, refused, hits or len(alone) < len(parted.items))
-        self._tally.item_hits += hits
+            self._tally.misses += 1
+            if refused.about_items and (hits or len(alone) < len(parted.items)):
+                # What the server says to this very call, its places counted right.
+                return self._told(await self._next(request), b"fwd=miss")
+            return self._told(refused.response, b"fwd=miss")
+        for one in asked:
+            one.age = 0.0
+        self._odd = 0
+        self._tally.misses += 1
         self._tally.item_misses += len(asked)
+        return self._joined(parted, alone, rest, hits, why)
+
+    def _stale(self, parted: Parted, alone: Sequence[Single], asked: Sequence[Single]) -> Response:
+        """What is stored of all of them, in the place of the server's failure."""
+        rest = None
+        for one in asked:
+            assert one.old is not None
+            one.answer, rest = one.old.answers[0], one.old.rest
+        self._tally.stale += 1
+        return self._joined(parted, alone, rest, len(alone), b"hit; fwd=stale")
+
+    def _joined(
+        self, parted: Parted, alone: Sequence[Single], rest: Response | None, hits: int,
+        status: bytes,
+    ) -> Response:  # fmt: skip
+        """All answers in one. hits: how many of them were stored."""
+        self._tally.item_hits += hits
         assert rest is not None
         answers = {one.item.key: one.answer for one in alone}
         response = parted.join(rest, [cast(Answer, answers[item.key]) for item in parted.items])
         response.headers = [
             pair for pair in response.headers if pair[0].lower() not in _OF_THE_BODY
         ]
-        if not self._cache.config.headers:
-            return response
-        if hits:
-            response.headers.append((b"age", b"%d" % age))
-        if not asked:
-            return self._told(response, b"hit")
-        why = b'fwd=partial; detail="%d of %d"' % (hits, len(alone)) if hits else b"fwd=uri-miss"
-        return self._told(response, why)
+        if hits and self._cache.config.headers:
+            response.headers.append((b"age", b"%d" % max(one.age for one in alone)))
+        return self._told(response, status)
 
     def _answered_oddly(self) -> None:
         """Each such call is asked twice, so not many of them are made."""
@@ -116,12 +141,8 @@ class ItemCalls:
     def _told(self, response: Response, status: bytes) -> Response:
         return self._cache.answers.tell(response, status)
 
-    async def _look_up(
-        self, request: Request, alone: Sequence[Single]
-    ) -> tuple[Response | None, float]:
-        """Sets the answers that are stored. What an answer is made of besides, and the age of the
-        oldest, in seconds.
-        """
+    async def _look_up(self, request: Request, alone: Sequence[Single]) -> Response | None:
+        """Sets the answers that are stored. What an answer is made of besides."""
         cache = self._cache
         tiers = cache.tiers
         entries = [tiers.near(one.plan.key) for one in alone]
@@ -131,25 +152,28 @@ class ItemCalls:
             entries = [
                 entry or found[one.plan.key] for one, entry in zip(alone, entries, strict=True)
             ]
-        rest, oldest = None, 0.0
+        rest = None
         now = cache.now()
         for one, entry in zip(alone, entries, strict=True):
             if entry is None or (entry.vary and not matches(entry.vary, request.headers)):
                 continue
             use = self._rules.use(entry, one.plan, now)
-            if use is not Use.FRESH and use is not Use.STALE:
+            if use is Use.NONE:
                 continue
             stored = Response(entry.status, entry.headers, entry.body, entry.reason)
             shares = one.parted.split(stored, (one.item,))
             if shares is None:
                 continue
+            one.age = current_age(entry.age, entry.stored_at, now)
+            if use is Use.IF_ERROR:
+                one.old = shares
+                continue
             one.answer = shares.answers[0]
             rest = shares.rest
-            oldest = max(oldest, current_age(entry.age, entry.stored_at, now))
             cache.stats.used(one.plan.key, entry)
             if use is Use.STALE:
                 self._refresh(one.plan, one.request)
-        return rest, oldest
+        return rest
 
     async def _bring(
         self, request: Request, parted: Parted, asked: Sequence[Single]

@@ -16,7 +16,7 @@ from proxy.errors import BodyTooLarge, ProxyError, UpstreamError
 from proxy.exchange import Request, Response, Stream
 
 from .flight import Flight
-from .rules import ModelRules, Plan
+from .rules import PERSONAL, ModelRules, Plan
 
 # What a call was refused for may be the fault of one item among many.
 _ABOUT_ITEMS = frozenset((400, 404, 413, 415, 422, 500))
@@ -166,12 +166,18 @@ async def landed(single: Single, place: asyncio.Future[Response]) -> Response | 
     """Waits for the item's flight. What an answer is made of besides items, where the flight is
     another client's. Raises Unshared, or what the call failed with.
     """
-    response = await place
+    try:
+        response = await place
+    except ProxyError as error:
+        if not single.mine and error.status in PERSONAL:
+            raise Unshared from None
+        raise
     if single.mine:
         return None
     response.body = await _whole(response)
     shares = None
-    if response.status == 200:
+    assert single.flight is not None
+    if response.status == 200 and single.flight.shareable:
         shares = single.parted.split(response, (single.item,))
     if shares is None:
         raise Unshared

@@ -24,7 +24,7 @@ from .item_calls import ItemCalls
 from .lease import Lease, Leases
 from .offered import CacheControl
 from .purges import Purges
-from .rules import ModelRules, Plan, Use
+from .rules import PERSONAL, ModelRules, Plan, Use
 from .stats import Stats
 from .tiers import RedisTier, Tiers, size_of
 from .warm import Warmer
@@ -193,7 +193,13 @@ class _Bound:
         collapsed = flight is not None
         if flight is None:
             flight = self._take_off(plan, request)
-        response = await flight.join()
+        try:
+            response = await flight.join()
+        except ProxyError as error:
+            if collapsed and error.status in PERSONAL:
+                # A layer inside refused whoever made the call: that says nothing of this one.
+                return cache.answers.tell(await self._next(request), why), False
+            raise
         if flight.entry is not None:
             status = why + b"; collapsed"
             return cache.answers.of(request, flight.entry, cache.now(), status), True

@@ -37,7 +37,7 @@ _READ = CREDENTIALS | {
 """Fields that a plan depends on, besides those of `vary`."""
 
 
-_PERSONAL = frozenset((401, 402, 403, 407, 429))
+PERSONAL = frozenset((401, 402, 403, 407, 429))
 """Statuses that speak of one client's credentials, or of how much it asked."""
 
 
@@ -190,7 +190,7 @@ class ModelRules:
             return False
         if response.header(b"set-cookie") is not None:
             return False
-        return response.status not in _PERSONAL or _credentials(asked) == _credentials(request)
+        return response.status not in PERSONAL or _credentials(asked) == _credentials(request)
 
     def entry(
         self, request: Request, plan: Plan, response: Response, recording: Recording, now: float

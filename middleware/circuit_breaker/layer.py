@@ -10,7 +10,13 @@ from typing import ClassVar
 from pybreaker import STATE_CLOSED, STATE_OPEN
 
 from proxy.chain import Env, Handler, RouteInfo
-from proxy.errors import Unavailable, UpstreamError
+from proxy.errors import (
+    Unavailable,
+    UpstreamClosed,
+    UpstreamError,
+    UpstreamProtocolError,
+    UpstreamTimeout,
+)
 from proxy.exchange import Body, Outcome, Request, Response
 
 from ..core.circuit import Call, Circuit
@@ -21,6 +27,9 @@ from .offered import BreakerControl, Tally
 from .shared import Shared
 
 log = logging.getLogger("remora")
+
+_BROKE_OFF = (UpstreamClosed, UpstreamProtocolError, UpstreamTimeout)
+"""How an answer fails behind its head. Other errors are of layers that could not use it."""
 
 
 class CircuitOpen(Unavailable):
@@ -219,7 +228,7 @@ class _Bound:
         call.circuit.answered(call, self._clock())
 
     def _ended(self, call: Call, outcome: Outcome) -> None:
-        if isinstance(outcome.error, UpstreamError):
+        if isinstance(outcome.error, _BROKE_OFF):
             call.circuit.failed(call, self._clock())
         elif call.begun:
             return

@@ -10,7 +10,7 @@ from proxy.exchange import Headers, Request
 ALIKE: Headers = [
     (b"Content-Length", b"7"), (b"X-Request-ID", b"1"), (b"traceparent", b"1"), (b"B3", b"1"),
     (b"X-Forwarded-For", b"10.0.0.1"), (b"User-Agent", b"a"), (b"X-Stainless-OS", b"Linux"),
-    (b"Accept-Encoding", b"gzip"),
+    (b"Accept-Encoding", b"gzip"), (b"Inference-Header-Content-Length", b"90"),
 ]  # fmt: skip
 
 

@@ -14,7 +14,8 @@ import brotli
 import msgpack
 import zstandard
 
-from tests.chain.model import OWN_ERROR, answer_to, dumps
+from tests.chain.faults import NO_JSON, OWN_ERROR
+from tests.chain.model import answer_to, dumps
 from tests.road.wire import Message, head
 
 MSGPACK = "application/msgpack"
@@ -83,9 +84,6 @@ def check(ask: Ask, answer: Message, whole: bool, faults: bool) -> str:
         raise Wrong(f"{ask.kind}: a bug of remora's: {body[:300]!r}")
     _in_dialect(ask, answer, body)
     return f"{status} {answer['x-remora-error']}"
-
-
-NO_JSON = b'{"data": [1, 2, '
 
 
 def _packed(answer: Message) -> bool:

@@ -45,9 +45,7 @@ async def held(loop_watch: LoopWatch) -> AsyncIterator[Held]:
 
 
 @pytest.fixture
-async def serve(
-    model: MakeModel, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Serve]:
+async def serve(model: MakeModel, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Serve]:
     """Starts remoras. When the test is over, everything is at rest but what it left connected."""
     running: list[Running] = []
     ends = Ends(monkeypatch)

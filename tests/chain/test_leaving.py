@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 
+import pytest
+
 from middleware.cache import Cache
 from proxy.edge.connection import ClientConnection
 from tests.chain.conftest import Held, Serve
@@ -76,12 +78,52 @@ async def test_an_item_of_a_call_whose_client_left(serve: Serve, held: Held) -> 
     assert told((await second.answer()).body) == [3, 2]
 
 
+async def test_an_item_whose_call_breaks_off_meanwhile(serve: Serve, held: Held) -> None:
+    """A call that breaks off while somebody waits for another item first is that call's failure."""
+    remora = await serve([held], [entry("cache")])
+    first = await embed(remora, "a")
+    one = await held.asked()
+    await one.send(b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{")
+    second = await embed(remora, "bb", "a")
+    other = await held.asked()
+    one.abort()
+    assert await first.ended()
+    await other.answer(vectors("bb"), JSON.encode())
+    answer = await second.answer()
+    assert (answer.status, answer["x-remora-error"]) == (502, "upstream_closed")
+
+
+async def test_an_item_of_a_call_that_was_answered_in_part(serve: Serve, held: Held) -> None:
+    """An answer with less than was asked for is taken by nobody for the item that he waits for."""
+    remora = await serve([held], [entry("cache")])
+    await embed(remora, "a", "bb")
+    both = await held.asked()
+    second = await embed(remora, "ccc", "a")
+    await (await held.asked()).answer(vectors("ccc"), JSON.encode())
+    await both.answer(vectors("bb"), JSON.encode())
+    again = [await held.asked(), await held.asked()]
+    (own,) = [asked for asked in again if b"ccc" in asked.body]
+    await own.answer(vectors("ccc", "a"), JSON.encode())
+    assert told((await second.answer()).body) == [3, 1]
+
+
+async def test_a_failure_that_was_to_be_expected(
+    serve: Serve, held: Held, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A server that fails a call about several items is no bug of remora's: nothing is logged."""
+    remora = await serve([held], [entry("cache")])
+    client = await embed(remora, "a", "bb")
+    (await held.asked()).abort()
+    assert (await client.answer()).status == 502
+    assert not caplog.records
+
+
 async def test_the_last_who_reads_another_item(serve: Serve, held: Held) -> None:
     """A call ends when its client and those who took an item from it have left, amid its body."""
     remora = await serve([held], [entry("cache")])
     first = await embed(remora, "a")
     one = await held.asked()
-    await one.send(b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\nContent-Type: application/json\r\n\r\n{")
+    await one.send(b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{")
     second = await embed(remora, "bb", "a")
     await (await held.asked()).answer(vectors("bb"), JSON.encode())
     cache: Cache = remora.layer(Cache)

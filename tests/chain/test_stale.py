@@ -4,31 +4,14 @@ from __future__ import annotations
 
 import json
 
-from middleware.circuit_breaker import CircuitBreaker
 from tests.cache.rig import Clock
+from tests.chain.asking import JSON, embed, is_about
 from tests.chain.conftest import MakeModel, Serve
-from tests.chain.model import Model, vector
+from tests.chain.model import Model
 from tests.chain.rig import Running, entry
 from tests.road.wire import Message, until
 
-JSON = "Content-Type: application/json"
 STALE = {"ttl": "1m", "stale_if_error": "1h"}
-
-
-async def embed(remora: Running, *texts: str) -> Message:
-    """The answer to a client of its own."""
-    client = await remora.connect()
-    body = json.dumps({"model": "m", "input": texts[0] if len(texts) == 1 else texts}).encode()
-    answer = await client.exchange("POST", "/v1/embeddings", JSON, body=body)
-    client.abort()
-    return answer
-
-
-def is_about(answer: Message, *texts: str) -> bool:
-    if answer.status != 200:
-        return False
-    told = [one["embedding"] for one in json.loads(answer.body)["data"]]
-    return told == [vector(text) for text in texts]
 
 
 def is_stale(answer: Message) -> bool:
@@ -76,8 +59,7 @@ async def test_before_the_fallback(serve: Serve, model: MakeModel, clock: Clock)
     assert len(other.asked) == 1
 
 
-async def test_while_the_queue_is_full(serve: Serve, held: Model, model: MakeModel,
-                                       clock: Clock) -> None:  # fmt: skip
+async def test_while_the_queue_is_full(serve: Serve, model: MakeModel, clock: Clock) -> None:
     """Also where a permit would have to be waited for and nobody may."""
     server = await model()
     remora = await primed(serve, server, clock, entry("concurrency", limit=1, queue=0))
@@ -143,28 +125,20 @@ async def test_of_several_items_before_the_fallback(
     assert len(other.asked) == 1
 
 
-async def test_a_batch_of_stale_and_unknown(serve: Serve, model: MakeModel, clock: Clock) -> None:
-    """Where one call is made for a question whose answer is stale and another one, the fallback
-    answers it, whichever came first.
+async def test_of_several_items_some_fresh(serve: Serve, model: MakeModel, clock: Clock) -> None:
+    """What is fresh and what is stale make one answer, as old as its oldest item; brought anew, as
+    old as what was not asked for.
     """
-    server, other = await model(), await model()
-    remora = await primed(
-        serve, server, clock, entry("aggregate", max_inflight=1, max_queue_delay="1m"),
-        entry("circuit_breaker", consecutive=1, fallback="other"),
-        more={"other": {"endpoints": [other.url]}},
-    )  # fmt: skip
-    server.choose = lambda message: "hang"
-    busy = await remora.connect()
-    busy.ask("POST", "/v1/embeddings", JSON, body=b'{"model":"m","input":"busy"}')
-    await until(lambda: len(server.asked) == 3)
-    (circuits,) = [layer.circuits for layer in remora.layers(CircuitBreaker)]
-    for _, _, circuit in circuits:
-        circuit.hold(clock())
-    known, unknown = await remora.connect(), await remora.connect()
-    known.ask("POST", "/v1/embeddings", JSON, body=b'{"model":"m","input":"a"}')
-    await until(lambda: remora.number("aggregate_queued", upstream="default") == 1)
-    unknown.ask("POST", "/v1/embeddings", JSON, body=b'{"model":"m","input":"c"}')
-    await until(lambda: remora.number("aggregate_queued", upstream="default") == 2)
-    busy.abort()
-    assert is_about(await unknown.answer(), "c")
-    assert is_about(await known.answer(), "a")
+    server = await model()
+    remora = await primed(serve, server, clock)
+    assert is_about(await embed(remora, "c"), "c")
+    clock.advance(7)
+    server.choose = lambda message: "503"
+    answer = await embed(remora, "a", "c")
+    assert is_about(answer, "a", "c") and is_stale(answer)
+    assert answer["age"] == "107"
+    server.choose = lambda message: ""
+    answer = await embed(remora, "a", "c")
+    assert is_about(answer, "a", "c") and not is_stale(answer)
+    assert answer["age"] == "7"
+    assert json.loads(server.asked[-1].body)["input"] in ("a", ["a"])

@@ -36,7 +36,7 @@ async def test_a_proxy_that_merges_nothing_fails_the_act(
     stack: AsyncExitStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As many calls as texts is no merging, whatever the clock says."""
-    monkeypatch.setattr(together, "SECONDS", 0.2)
+    monkeypatch.setattr(together, "SECONDS", 1.0)
     with pytest.raises(DemoFailed, match="none were merged"):
         await together.compare(Printer(1), stack, Twin)
 
