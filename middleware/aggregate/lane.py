@@ -131,6 +131,7 @@ class Lane:
             parted = first.parted
             call = parted.call(items)
             fork = first.request.fork(call.body)
+            fork.has_stale = all(cast(Client, job).request.has_stale for job in batch.jobs)
             fork.headers = call.headers if len(batch.jobs) == 1 else shared(call.headers)
             del first  # its client may leave
             response = await self._ask(group, fork)

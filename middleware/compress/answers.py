@@ -59,11 +59,16 @@ def head_of_compressed(headers: Headers, coding: bytes) -> Headers:
     """A strong etag is one of the bytes, so it becomes a weak one (RFC 9110 section 8.8.1), and
     ranges of these bytes are not served.
     """
-    kept: Headers = []
-    for name, value in headers:
-        low = name.lower()
-        if low == b"etag" and not value.startswith(b"W/"):
-            kept.append((name, b"W/" + value))
-        elif low not in (b"accept-ranges", b"content-encoding", b"content-length"):
-            kept.append((name, value))
+    gone = (b"accept-ranges", b"content-encoding", b"content-length")
+    kept = [pair for pair in weakened(headers) if pair[0].lower() not in gone]
     return [*kept, (b"content-encoding", coding)]
+
+
+def weakened(headers: Headers) -> Headers:
+    """With a weak etag in the place of a strong one."""
+    return [
+        (name, b"W/" + value)
+        if len(name) == 4 and name.lower() == b"etag" and not value.startswith(b"W/")
+        else (name, value)
+        for name, value in headers
+    ]

@@ -10,7 +10,7 @@ from proxy.errors import ProxyError
 from proxy.exchange import Request, Response, Stream
 
 from ..core.http.codings import preferred
-from .answers import compressible, head_of_compressed, varies
+from .answers import compressible, head_of_compressed, varies, weakened
 from .codings import encoder
 from .config import CompressConfig
 from .filter import Compressing
@@ -62,6 +62,10 @@ class Compress:
                     pair for pair in request.headers if pair[0].lower() != b"accept-encoding"
                 ]
             response = await next(request)
+            if response.status == 304 and coding is not None:
+                # As a 200 would have it, whose bytes are compressed (RFC 9110 section 15.4.5).
+                response.headers = weakened(varies(response.headers))
+                return response
             if not compressible(request, response, config.min_bytes):
                 return response
             response.headers = varies(response.headers)

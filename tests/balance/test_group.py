@@ -23,7 +23,7 @@ from tests.road.wire import Gone, ok, soon, until
 
 from .rig import Gate, asked
 
-CHECKS = {"interval": 0.02, "timeout": 0.2, "unhealthy_after": 2, "healthy_after": 2}
+CHECKS = {"interval": 0.02, "timeout": 2.0, "unhealthy_after": 2, "healthy_after": 2}
 """Seconds."""
 
 

@@ -206,3 +206,14 @@ async def test_the_cache_holds_one_form(serve: Serve, upstream: UpstreamMaker) -
         got = await client.exchange("POST", "/v1/completions", *fields, body=body)
         assert decode(got["content-encoding"], got.body) == LONG
     assert len(server.asked) == 1
+
+
+async def test_not_modified_has_the_etag_of_what_was_compressed(
+    serve: Serve, upstream: UpstreamMaker
+) -> None:
+    """A 304 tells the tag of the 200: weak for a client that takes a coding, else as it is."""
+    answer = head("HTTP/1.1 304 Not Modified", 'etag: "a"')
+    got = await ask(serve, upstream, answer, "accept-encoding: gzip", 'if-none-match: W/"a"')
+    assert (got.status, got["etag"], got["vary"]) == (304, 'W/"a"', "Accept-Encoding")
+    got = await ask(serve, upstream, answer, 'if-none-match: "a"')
+    assert (got.status, got["etag"], got["vary"]) == (304, '"a"', None)
