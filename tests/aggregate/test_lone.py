@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
-from proxy.exchange import Response
+from middleware.aggregate.layer import MAX_PASSING
+from proxy.assembly import RouteInfo
+from proxy.exchange import Request, Response
 from tests.contract.road import ModelServer, post
 from tests.road.wire import until
 
@@ -84,3 +87,20 @@ async def test_one_that_leaves_at_once(model: ModelServer) -> None:
         assert task.cancelled() and one.lane.lone is None
         await until(lambda: one.plan.running == 0)
         assert one.layer.stats.routes["/*"].left == 1
+
+
+async def test_paths_that_merge_nothing_are_known_up_to_a_bound(model: ModelServer) -> None:
+    """Clients choose them: so many are remembered, and one that merges after all is forgotten."""
+
+    async def passed(request: Request) -> Response:
+        raise AssertionError("nothing is sent")
+
+    async with rig(model) as one:
+        bound: Any = one.layer.bind(RouteInfo("r", "default"), passed)
+        bound = bound.__self__
+        for number in range(2 * MAX_PASSING):
+            bound._taken_apart(Request(b"POST", b"/%d" % number, [], b"{}"))
+        assert len(bound._passing) == MAX_PASSING
+        bound._passing = {b"/v1/embeddings"}
+        bound._taken_apart(Request(b"POST", b"/v1/embeddings", [], b'{"input": "a"}'))
+        assert not bound._passing

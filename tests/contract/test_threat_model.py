@@ -107,6 +107,7 @@ SECONDS = {
     "middleware.core.batch.trial.CEILING_FOR", "middleware.core.batch.trial.SUSPECT_FOR",
 }  # fmt: skip
 COUNTS = {
+    "middleware.aggregate.layer.MAX_PASSING",
     "middleware.cache.item_calls.ODD_ANSWERS",
     "middleware.core.http.accept.MAX_RANGES", "middleware.core.documents.MAX_DEPTH",
     "middleware.core.documents.MAX_CONTAINERS", "middleware.core.number_arrays.MAX_DIMENSIONS",
