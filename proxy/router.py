@@ -15,6 +15,11 @@ from .telemetry import RouteStats
 MEMO_ENTRIES = 1024
 """Distinct (method, path) pairs remembered; paths come from clients, so it is emptied when full."""
 
+MAX_DOUBTFUL = 1024
+"""Bytes of a path that servers may read in several ways; a longer one has no route, where routes
+go by the path. Each way costs time, and clients choose how many there are.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Route:
@@ -47,6 +52,7 @@ class Router:
 
     def __init__(self, routes: Sequence[Route]) -> None:
         self.routes = routes
+        self._by_path = any(route.path != b"/" or not route.prefix for route in routes)
         self._memo: dict[tuple[bytes, bytes], tuple[Route, ...]] = {}
 
     def find(self, request: Request) -> Route:
@@ -68,6 +74,10 @@ class Router:
         layers, `auth` among them, must not be walked around.
         """
         written = tuple(route for route in self.routes if route.takes(method, path))
+        if not self._by_path or not _DOUBTFUL.search(path):
+            return written
+        if len(path) > MAX_DOUBTFUL:
+            return ()
         for reading in readings(path):
             if tuple(route for route in self.routes if route.takes(method, reading)) != written:
                 return ()
@@ -81,10 +91,8 @@ _PARAMETERS = re.compile(rb";[^/]*")
 
 def readings(path: bytes) -> set[bytes]:
     """What servers make of a path: escapes decoded, parameters dropped, empty segments joined, dot
-    segments removed (RFC 3986 section 6.2.2), each or not. Empty where nothing of it is in there.
+    segments removed (RFC 3986 section 6.2.2), each or not.
     """
-    if not _DOUBTFUL.search(path):
-        return set()
     found = {path}
     found |= {_ESCAPED.sub(_decoded, one) for one in found}
     found |= {one.replace(b"\\", b"/") for one in found}

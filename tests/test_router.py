@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from proxy.errors import NoRoute
 from proxy.exchange import Request, Response
-from proxy.router import MEMO_ENTRIES, Route, Router, readings
+from proxy.router import MAX_DOUBTFUL, MEMO_ENTRIES, Route, Router, readings
 
 
 async def handler(request: Request) -> Response:
@@ -75,9 +75,22 @@ def test_no_path_leads_round_a_route(target: bytes) -> None:
 
 @given(st.binary(max_size=40))
 def test_every_path_has_readings(path: bytes) -> None:
-    """No bytes fail, and a path that nobody reads otherwise costs nothing."""
-    found = readings(b"/" + path)
-    assert bool(found) == any(mark in b"/" + path for mark in (b"//", b"/.", b"%", b"\\", b";"))
+    """No bytes fail, and a path that nobody reads otherwise has no other reading."""
+    path = b"/" + path
+    found = readings(path)
+    assert path in found
+    if not any(mark in path for mark in (b"//", b"/.", b"%", b"\\", b";")):
+        assert found == {path}
+
+
+def test_how_long_a_path_of_several_readings_may_be() -> None:
+    """Over MAX_DOUBTFUL bytes it has no route, unless every path has the same one."""
+    routes = [route("guarded", b"/v1/"), route("open")]
+    within = b"/open/" + b"%41" * ((MAX_DOUBTFUL - 6) // 3)
+    plain = b"/open/" + b"A" * MAX_DOUBTFUL
+    for target, name in ((within, "open"), (plain, "open"), (within + b"%41", None)):
+        assert ask(Router(routes), target) == name
+        assert ask(Router(routes[1:]), target) == "open"
 
 
 def test_methods() -> None:

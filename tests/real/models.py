@@ -10,7 +10,7 @@ import json
 import random
 import subprocess
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +136,19 @@ class Model:
     peer: str | None = None
 
 
+_CHEAP = Model(
+    "KServe v1 with a model that costs next to nothing",
+    KSERVE,
+    _kserve,
+    "/v1/models/cheap:predict",
+    numbers,
+    lambda row: {"instances": [row]},
+    lambda many: {"instances": list(many)},
+    _v1,
+    tolerance=0.0,
+    bad=["a", 0.0, 0.0, 0.0],
+)
+
 MODELS = {
     "numpy": Model(
         "the project's encoder: MiniLM's shape in numpy, random weights, one core",
@@ -174,29 +187,11 @@ MODELS = {
         bad="",
         peer="/v2/models/batched/infer",
     ),
-    "kserve": Model(
-        "KServe v1 with a model that costs next to nothing",
-        KSERVE,
-        _kserve,
-        "/v1/models/cheap:predict",
-        numbers,
-        lambda row: {"instances": [row]},
-        lambda many: {"instances": list(many)},
-        _v1,
-        tolerance=0.0,
-        bad=["a", 0.0, 0.0, 0.0],
-    ),
-    "forest": Model(
-        "KServe v1 with a scikit-learn forest of 100 trees",
-        KSERVE,
-        _kserve,
-        "/v1/models/forest:predict",
-        numbers,
-        lambda row: {"instances": [row]},
-        lambda many: {"instances": list(many)},
-        _v1,
-        tolerance=0.0,
-        bad=["a", 0.0, 0.0, 0.0],
+    "kserve": _CHEAP,
+    "forest": replace(
+        _CHEAP,
+        about="KServe v1 with a scikit-learn forest of 100 trees",
+        path="/v1/models/forest:predict",
     ),
     "mlserver": Model(
         "MLServer (v2, JSON) with a model that costs next to nothing",
