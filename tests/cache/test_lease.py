@@ -21,7 +21,18 @@ from tests.contract.road import LAST_CHUNK, SSE_HEAD, ModelServer, chunk, client
 from tests.loop_watch import LoopWatch
 from tests.stores.server import RedisServer
 
-from .replicas import ANSWER, JSON, Store, ask, cache_of, entry, eventually, replica, settled
+from .replicas import (
+    ANSWER,
+    HASTY,
+    JSON,
+    Store,
+    ask,
+    cache_of,
+    entry,
+    eventually,
+    replica,
+    settled,
+)  # fmt: skip
 
 CLUSTER = {"coalesce": "cluster"}
 
@@ -219,7 +230,10 @@ async def test_redis_goes_away(model: ModelServer, redis: RedisServer, end: str)
     """While one leads and the other waits Redis dies, or stands still: both go on, each with a
     call of its own.
     """
-    async with replica(model, redis, **CLUSTER) as one, replica(model, redis, **CLUSTER) as other:
+    async with (
+        replica(model, redis, HASTY, **CLUSTER) as one,
+        replica(model, redis, HASTY, **CLUSTER) as other,
+    ):
         first = asyncio.ensure_future(ask(one))
         asked = await model.asked()
         second = asyncio.ensure_future(ask(other))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cache.replicas import JSON, PATH, eventually, replica
+from tests.cache.replicas import HASTY, JSON, PATH, eventually, replica
 from tests.contract.road import ModelServer, Wire, client, post
 from tests.stores.server import RedisServer
 
@@ -60,7 +60,10 @@ async def load(model: ModelServer, redis: RedisServer) -> AsyncIterator[Load]:
     one = Load()
     async with asyncio.TaskGroup() as group:
         answering = group.create_task(answer_all(model))
-        async with replica(model, redis, stores=["redis"]) as server, AsyncExitStack() as wires:
+        async with (
+            replica(model, redis, HASTY, stores=["redis"]) as server,
+            AsyncExitStack() as wires,
+        ):
             users = [
                 group.create_task(one.user(await wires.enter_async_context(client(server)), n * 3))
                 for n in range(CLIENTS)

@@ -41,9 +41,15 @@ def shared(**keys: Any) -> list[dict[str, Any]]:
     )  # fmt: skip
 
 
-async def two(serve: Serve, models: list[Model], redis: RedisServer, **keys: Any) -> list[Running]:
-    """Replicas on one store."""
-    file = {"stores": {"redis": {"url": redis.url, "timeout": "250ms"}},
+async def two(
+    serve: Serve, models: list[Model], redis: RedisServer, timeout: str = "30s", **keys: Any
+) -> list[Running]:
+    """Replicas on one store.
+
+    timeout: of the store. A test that takes it away wants a short one; for any other a machine
+    that stands still for a moment is not a store that is down.
+    """
+    file = {"stores": {"redis": {"url": redis.url, "timeout": timeout}},
             "upstream": {"timeouts": {"first_byte": "1s", "idle": "1s"}}}  # fmt: skip
     return [await serve(models, shared(**keys), **file) for _ in range(2)]
 
@@ -65,7 +71,7 @@ async def test_tokens_in_the_store(serve: Serve, model: MakeModel, redis: RedisS
     limit = entry("rate_limit", cost="tokens", store="redis", limits=["1000000/day"],
                   strategy="fixed_window", key="api_key")  # fmt: skip
     chain = [auth(anna={}), limit, entry("cache"), entry("aggregate")]
-    stores = {"redis": {"url": redis.url, "timeout": "250ms"}}
+    stores = {"redis": {"url": redis.url, "timeout": "30s"}}
     replicas = [await serve([server], chain, stores=stores) for _ in range(2)]
     texts = [f"{number} and some more" for number in range(20)]
     answers = await asyncio.gather(
@@ -90,7 +96,7 @@ async def test_a_store_that_dies(
     print(f"seed {seed}")
     chance = random.Random(seed)
     models = [await model() for _ in range(3)]
-    replicas = await two(serve, models, redis, concurrency={"queue": 1000})
+    replicas = await two(serve, models, redis, "250ms", concurrency={"queue": 1000})
     users = [
         User(chance.choice(replicas), random.Random(chance.random()), None, leaves=0.1, texts=200)
         for _ in range(12)
@@ -125,7 +131,7 @@ async def test_a_store_and_servers_that_fail(
     """Both at once: a client gets its own answer or a clear error, and nothing is held."""
     chance = random.Random(7)
     models = [await model(at_random(chance, 0.2)) for _ in range(3)]
-    replicas = await two(serve, models, redis)
+    replicas = await two(serve, models, redis, "250ms")
     users = [
         User(chance.choice(replicas), random.Random(chance.random()), None, leaves=0.2, texts=500,
              faults=True)

@@ -17,8 +17,10 @@ from tests.loop_watch import LoopWatch
 
 from .server import RedisServer
 
-TIMEOUT = 0.25
-"""Seconds. Long for a machine that is busy with other tests, and told apart from none."""
+TIMEOUT = 1.0
+"""Seconds. For tests of what a timeout costs: it is paid once or twice, and never per call."""
+PATIENT = 30.0
+"""Seconds. For all others: a machine that stands still for a moment is not a store that is down."""
 
 
 @pytest.fixture
@@ -50,7 +52,7 @@ async def store(env: Env, server: RedisServer) -> AsyncIterator[Store]:
     made: list[RedisStore] = []
 
     def make(**keys: Any) -> RedisStore:
-        one = RedisStore(Redis(**{"url": server.url, "timeout": TIMEOUT, **keys}), env)
+        one = RedisStore(Redis(**{"url": server.url, "timeout": PATIENT, **keys}), env)
         made.append(one)
         return one
 
@@ -59,9 +61,13 @@ async def store(env: Env, server: RedisServer) -> AsyncIterator[Store]:
         await one.close()
 
 
+Calls = Callable[[str, str], float]
+"""`calls(call, outcome)`: how often that was counted."""
+
+
 @pytest.fixture
-def calls(telemetry: Telemetry) -> Callable[[str, str], float]:
-    """`calls(call, outcome)`: how often that was counted."""
+def calls(telemetry: Telemetry) -> Calls:
+    """Counted of all stores of a test."""
 
     def counted(call: str, outcome: str) -> float:
         labels = {"store": "redis", "call": call, "outcome": outcome}
