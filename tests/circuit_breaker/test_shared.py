@@ -336,7 +336,7 @@ async def replica(redis: RedisServer) -> AsyncIterator[Callable[[], Any]]:
         stage = Stage()
         env = stage.env
         env.clock = time.monotonic
-        env.stores["redis"] = store = RedisStore(Redis(url=redis.url, timeout=0.25), env)
+        env.stores["redis"] = store = RedisStore(Redis(url=redis.url, timeout=30), env)
         made.append((env, store))
         stage.layer = CircuitBreaker(CircuitBreaker.Config(**KEYS, open_for=0.3), env)
         stage.handler = stage.bind("r")
