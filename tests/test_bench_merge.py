@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[1]
 
 def test_a_quick_run_has_every_row() -> None:
     """The project's encoder direct, merged and in batches, and the workload that repeats itself."""
-    words = ["numpy", "--rounds", "1", "--seconds", "0.3", "--concurrency", "8", "--repeats", "0.5"]
+    words = ["numpy", "--rounds", "1", "--seconds", "1", "--concurrency", "8", "--repeats", "0.5"]
     run = subprocess.run(
         [sys.executable, "-m", "tests.bench.merge", *words],
         capture_output=True, text=True, cwd=ROOT, timeout=45,

@@ -137,7 +137,7 @@ async def test_a_long_call_keeps_its_lease(
     model: ModelServer, redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A call that takes several times the lease is still the only one: the lease is renewed."""
-    monkeypatch.setattr(lease, "LEASE", 0.3)
+    monkeypatch.setattr(lease, "LEASE", 1.0)
     async with replica(model, redis, **CLUSTER) as one, replica(model, redis, **CLUSTER) as other:
         first = asyncio.ensure_future(ask(one))
         asked = await model.asked()
