@@ -78,4 +78,10 @@ class ConcurrencyConfig(BaseModel):
     def _fits(self) -> Self:
         if self.min_limit > self.max_limit:
             raise ValueError("`min_limit` is above `max_limit`")
+        told = self.model_fields_set
+        if isinstance(self.limit, int):
+            if "min_limit" in told and self.limit < self.min_limit:
+                raise ValueError("`limit` is below `min_limit`; only `adaptive` moves between both")
+            if "max_limit" in told and self.limit > self.max_limit:
+                raise ValueError("`limit` is above `max_limit`; only `adaptive` moves between both")
         return self

@@ -78,7 +78,7 @@ class Concurrency:
             if permits.in_flight < permits.limit:
                 permits.take(tenant)
             else:
-                await permits.turn(tenant, priority_of(request))
+                await permits.turn(tenant, priority_of(request), request.has_left)
             permit = Permit(permits, tenant)
             request.on_end(permit.ended)
             try:
@@ -137,7 +137,7 @@ class _Adaptive:
         if permits.in_flight < permits.limit:
             permits.take(tenant)
         else:
-            await permits.turn(tenant, self._priority_of(request))
+            await permits.turn(tenant, self._priority_of(request), request.has_left)
         permit = Permit(permits, tenant)
         request.on_end(permit.ended)
         in_flight = permits.in_flight

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from enum import Enum
 
-from proxy.errors import ProxyError, Unavailable
+from proxy.errors import ClientGone, ProxyError, Unavailable
 from proxy.exchange import Outcome
 
 from ..core.drain import Drain
@@ -114,8 +114,14 @@ class Permits:
         self.limit = limit
         self._admit()
 
-    async def turn(self, tenant: str, priority: int) -> None:
-        """Waits for a permit and takes it. Raises QueueFull or QueueTimeout."""
+    async def turn(
+        self, tenant: str, priority: int, has_left: Callable[[], bool] | None = None
+    ) -> None:
+        """Waits for a permit and takes it. Raises QueueFull or QueueTimeout.
+
+        has_left: of a client that nobody sees leave; asked once, when its turn has come. Raises
+        ClientGone where it has.
+        """
         loop = asyncio.get_running_loop()
         waiter = _Waiter(tenant, priority, loop.create_future())
         queue = self._queue
@@ -140,6 +146,9 @@ class Permits:
         if verdict is _Verdict.LATE:
             self.late += 1
             raise QueueTimeout(f"no permit became free within {self._timeout:g} s")
+        if has_left is not None and has_left():
+            self._leave(waiter)
+            raise ClientGone
 
     def _displace(self, newcomer: _Waiter) -> None:
         """Raises QueueFull where it is the newcomer who gives way."""
@@ -164,7 +173,7 @@ class Permits:
             _tell(waiter, _Verdict.LATE)
 
     def _leave(self, waiter: _Waiter) -> None:
-        """Its client has left: a permit that came in the same moment is the next one's."""
+        """Its client has left: a permit that it has already is the next one's."""
         self.left += 1
         verdict = waiter.verdict
         if not verdict.done() or verdict.cancelled():

@@ -21,6 +21,7 @@ from ..errors import (
 from ..exchange import Headers, Request, Response, Stream, Tunnel
 from ..headers import head_block
 from .intake import Intake
+from .leaving import has_left
 from .parser import Head, RequestReader
 from .pump import UNTIL_CLOSE, Pump, filter_whole, framing, whole
 from .sending import SendWatch
@@ -180,6 +181,7 @@ class ClientConnection(asyncio.Protocol):
             request.body = piece
         else:
             request.body = self._take_in(piece)
+            request.has_left = self._has_left
         request.declared = request.body
         self._request = request
         self.task = self.loop.create_task(self._serve(request))
@@ -337,6 +339,12 @@ class ClientConnection(asyncio.Protocol):
         self.held = False
         if self._transport is not None and not self._transport.is_closing():
             self._transport.resume_reading()
+
+    def _has_left(self) -> bool:
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return True
+        return has_left(transport.get_extra_info("socket").fileno())
 
     def last_answer(self) -> None:
         """What follows in the client's bytes cannot be told: no request is read behind this one."""

@@ -328,6 +328,8 @@ async def test_a_limit_that_moves_admits_and_holds_back(monkeypatch: pytest.Monk
         ({"priority": {"header": "x", "highest": 3, "default": 4}}, "`default` is above `highest`"),
         ({"lower_share": 0.6}, "lower_share"),
         ({"min_limit": 9, "max_limit": 8}, "`min_limit` is above `max_limit`"),
+        ({"limit": 8, "min_limit": 9}, "`limit` is below `min_limit`"),
+        ({"limit": 8, "max_limit": 7}, "`limit` is above `max_limit`"),
         ({"tolerance": 1}, "tolerance"),
         ({"scope": "server"}, "scope"),
     ],
@@ -337,6 +339,12 @@ def test_a_mistake_in_the_keys_is_refused(keys: dict[str, Any], message: str) ->
     """When the file is read."""
     with pytest.raises(ValidationError, match=message):
         Concurrency.Config(**keys)
+
+
+def test_a_fixed_limit_may_be_over_what_adaptive_comes_to_unless_told() -> None:
+    """The default bounds of `adaptive` say nothing of a number that somebody has written."""
+    Concurrency.Config(limit=5000)
+    Concurrency.Config(limit=8, min_limit=8, max_limit=8)
 
 
 @pytest.mark.parametrize("first", ["retry", "circuit_breaker"])

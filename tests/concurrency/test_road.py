@@ -40,8 +40,11 @@ class Stage:
         self.server = await self._stack.enter_async_context(remora(self.model.url, [{NAME: keys}]))
 
     async def ask(self, body: bytes = b"{}", *fields: bytes) -> Wire:
+        return await self.ask_raw(post("/v1/embeddings", body, *fields))
+
+    async def ask_raw(self, data: bytes) -> Wire:
         wire = await self._stack.enter_async_context(client(self.server))
-        await wire.send(post("/v1/embeddings", body, *fields))
+        await wire.send(data)
         return wire
 
     @property
@@ -131,6 +134,38 @@ async def test_whoever_left_while_it_waited_is_never_sent(stage: Stage) -> None:
     await asked.answer(b"[2]")
     await last.read_answer()
     assert (stage.model.count, stage.permits.left) == (2, 3)
+
+
+@pytest.mark.parametrize("leaves", ["closes", "resets"])
+async def test_whoever_left_behind_a_large_body_is_never_sent(leaves: str, stage: Stage) -> None:
+    """More than remora reads before it is needed: the end behind it is not read, and is seen all
+    the same when the turn comes. The permit is the next one's.
+    """
+    await stage.serve(limit=1)
+    first = await stage.ask(b"first")
+    asked = await stage.model.asked()
+    edge = stage.server.edge
+    users = []
+    for number, text in enumerate((b"gone", b"last")):
+        asking = post("/v1/embeddings", text * 25_000)
+        wire = await stage.ask_raw(asking[:80_000])
+        await until(lambda number=number: sum(one.held for one in edge.connections) == number + 1)
+        await wire.send(asking[80_000:])
+        users.append(wire)
+    await stage.waiting(2)
+    held = [one for one in edge.connections if one.held]
+    assert not any(one._has_left() for one in held)
+    if leaves == "closes":
+        await users[0].close()
+    else:
+        users[0].abort()
+    await until(lambda: any(one._has_left() for one in held))
+    assert stage.permits.waiting == 2
+    await asked.answer(b"[1]")
+    await first.read_answer()
+    assert (await stage.model.asked()).body == b"last" * 25_000
+    assert (stage.model.count, stage.permits.left, stage.permits.in_flight) == (2, 1, 1)
+    await until(lambda: len(edge.connections) == 2)
 
 
 async def test_a_stream_holds_its_permit_until_its_last_byte(stage: Stage) -> None:
