@@ -36,7 +36,7 @@ CountOrOff = Annotated[
     BeforeValidator(_none_for_off),
     WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, OFF_SCHEMA]}),
 ]
-Status = Annotated[int, Field(ge=100, le=599)]
+Status = Annotated[int, Field(ge=400, le=599)]
 
 
 class CircuitBreakerConfig(BaseModel):

@@ -20,7 +20,7 @@ from pybreaker import STATE_CLOSED, STATE_OPEN
 from proxy.chain import Store
 from proxy.errors import StoreDown
 
-from ..core.circuit import Circuit
+from ..core.circuit import PATIENCE, Circuit
 from ..core.key import digest
 from .circuits import Circuits
 
@@ -43,7 +43,8 @@ class Shared:
         self._circuits = circuits
         self._me = os.urandom(8).hex()
         self._number = 0
-        self._unsaid: dict[Circuit, bytes] = {}
+        self._unsaid: dict[Circuit, tuple[bytes, float]] = {}
+        """What is to be told of each, and when that is over."""
         self._heard: dict[bytes, bytes] = {}
         self._leases: set[bytes] = set()
         self._news = asyncio.Event()
@@ -54,10 +55,14 @@ class Shared:
             return
         self._number += 1
         told = {"state": new, "by": self._me, "n": self._number}
+        # A closing must be known until all that was told before it is over; an opening for as long
+        # as it lasts, and not to whoever comes when those who knew it are gone.
+        over = self._now() + 2 * circuit.rules.max_open_for
         if new == STATE_OPEN:
             told["for"] = circuit.until - self._now()
             told["delay"] = circuit.delay
-        self._unsaid[circuit] = orjson.dumps(told)
+            over = circuit.until + PATIENCE
+        self._unsaid[circuit] = orjson.dumps(told), over
         self._news.set()
 
     async def keep_in_step(self) -> None:
@@ -82,19 +87,17 @@ class Shared:
         await self._ask(keys)
 
     async def _tell(self, keys: Mapping[Circuit, bytes]) -> None:
-        for circuit, data in list(self._unsaid.items()):
-            key = keys.get(circuit)
-            if key is not None:
-                # An opening must be known for as long as it lasts, a closing until all that was
-                # told before it is over.
-                keep = 2 * circuit.rules.max_open_for
-                await self._store.set(_STATE + key, data, keep)
+        for circuit, news in list(self._unsaid.items()):
+            key, (data, over) = keys.get(circuit), news
+            left = over - self._now()
+            if key is not None and left > 0:
+                await self._store.set(_STATE + key, data, left)
                 if not self._store.up:
                     return
                 if key in self._leases:
                     self._leases.discard(key)
                     await self._store.compare_delete(_LEASE + key, self._me.encode())
-            if self._unsaid.get(circuit) is data:
+            if self._unsaid.get(circuit) is news:
                 del self._unsaid[circuit]
 
     async def _hear(self, keys: Mapping[Circuit, bytes]) -> None:

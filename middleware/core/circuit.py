@@ -1,30 +1,23 @@
-"""One circuit: whether calls pass. The states and their transitions are pybreaker's.
+"""One circuit: whether calls pass.
 
-No I/O and no clock: the time is passed in as `now`, seconds that never go back. pybreaker's own
-call wrappers are not used: they hold its lock while they call.
+No I/O and no clock: the time is passed in as `now`, seconds that never go back.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from datetime import datetime
 from math import inf
 
-from pybreaker import (
-    STATE_CLOSED,
-    STATE_HALF_OPEN,
-    STATE_OPEN,
-    CircuitBreaker,
-    CircuitBreakerListener,
-    CircuitBreakerState,
-    CircuitBreakerStorage,
-)
+from pybreaker import STATE_CLOSED, STATE_HALF_OPEN, STATE_OPEN
 
+from .machine import Machine
 from .outcomes import Bucket, Rules, Window
 
 SOON = 1.0
-"""Seconds after which to ask again where only the end of a probe is waited for."""
+"""Seconds after which to ask again where only the end of a probe is waited for, and for which one
+keeps its place whose request is not here yet.
+"""
 PATIENCE = 10.0
 """Seconds that a shared circuit which may be tried again waits for leave to, at most."""
 
@@ -50,42 +43,28 @@ class Call:
 
 
 Changed = Callable[["Circuit", str, str, str, bool], None]
-"""(circuit, old state, new state, why, told): told where another replica made the change."""
+"""(circuit, old state, new state, why, told): told where other replicas need not hear of it."""
 
 
-class Circuit(CircuitBreakerStorage, CircuitBreakerListener):
-    """pybreaker's storage and its only listener, with the window that decides when to trip.
+class Circuit(Machine):
+    """The machine, with the window that decides when it opens and the clock that lets it be tried.
 
     Ask `admits`, then without an await between them `take`; then tell the call `answered`,
     `failed`, `pushed_back` or `left`, of which the last three end it. A verdict on a call of an
     earlier turn of the circuit says nothing of this one and is ignored.
     """
 
-    # pybreaker reads and writes these of its storage. Plain attributes, for each call reads them.
-    state: str = STATE_CLOSED
-    counter: int = 0
-    """Calls that failed in a row."""
-    success_counter: int = 0
-    """Probes that succeeded."""
-    opened_at: datetime | None = None
-
     def __init__(self, name: str, rules: Rules, changed: Changed, shared: bool = False) -> None:
-        super().__init__(name)
+        super().__init__(name, rules.probes)
         self.rules = rules
-        self.turn = 0
-        """Counts the changes of state."""
         self.until = 0.0
         """When an open circuit may be tried again."""
         self.granted = inf
         """Until when it may be; a shared one waits for leave."""
         self.held = False
         """Open until somebody closes it by hand."""
-        self.probing = 0
-        """Permits of a half-open circuit that are out."""
         self.probes = 0
         """Probes ever sent."""
-        self.changes: dict[str, int] = {}
-        """Changes of state ever made, by the new one."""
         self.asked_at = 0.0
         """When a call was last made, or refused."""
         self.opened = 0.0
@@ -97,20 +76,23 @@ class Circuit(CircuitBreakerStorage, CircuitBreakerListener):
         self._shared = shared
         self._watched = rules.slow_ratio is not None
         self._slow_after = rules.slow_after
+        self._probing: dict[Call, float] = {}
+        """The calls that hold a permit of a half-open circuit, and since when."""
         self._waiting: OrderedDict[Call, None] = OrderedDict()
         self.look_at = inf
         """When the oldest call that waits for its answer may become slow: `admits` looks then."""
         self._not_before = -inf
+        self._row_ended_by: Call | None = None
+        self._row = 0
+        """Failures in a row, until that call's answer began."""
         self._probes_of = _NONE
         self._why = ""
         self._told = False
-        self._machine = CircuitBreaker(
-            success_threshold=rules.probes,
-            listeners=(self,),
-            state_storage=self,
-            name=name,
-            throw_new_error_on_trip=False,
-        )
+
+    @property
+    def probing(self) -> int:
+        """Permits of a half-open circuit that are out."""
+        return len(self._probing)
 
     # -- before a call
 
@@ -123,7 +105,7 @@ class Circuit(CircuitBreakerStorage, CircuitBreakerListener):
         self.asked_at = now
         if self.state == STATE_OPEN:
             return self._due(now)
-        return self._has_permits
+        return self._has_permits or self._takes_one_back(now)
 
     def wait(self, now: float) -> float:
         """Seconds after which it may admit a call that it does not admit now."""
@@ -138,14 +120,14 @@ class Circuit(CircuitBreakerStorage, CircuitBreakerListener):
         """
         if self.state == STATE_OPEN and self._due(now):
             self._why = f"tried again after {now - self.opened:.1f} s"
-            self._machine.half_open()
+            self.to_half_open()
         self.asked_at = now
         call = Call(self, self.turn, now)
         if self.state != STATE_CLOSED:
             if self.state == STATE_OPEN or not self._has_permits:
                 call.turn = _OVER
                 return call
-            self.probing += 1
+            self._probing[call] = now
             self.probes += 1
             call.probe = True
         if not sent:
@@ -173,12 +155,13 @@ class Circuit(CircuitBreakerStorage, CircuitBreakerListener):
         call.begun = True
         if call.probe:
             call.probe = False
-            self.probing -= 1
+            del self._probing[call]
             self._why = f"{self.rules.probes} probes succeeded"
-            self._machine.state.on_success()
+            self.succeeded()
             return
         if call.bucket is None:
             call.bucket = self.window.add(now)
+        self._row_ended_by, self._row = call, self.counter
         self.counter = 0
         self._not_before = -inf
 
@@ -199,6 +182,8 @@ class Circuit(CircuitBreakerStorage, CircuitBreakerListener):
         elif self._watched and not call.begun:
             slow = now - call.started > self._slow_after
         self.window.add(now, True, slow)
+        if call is self._row_ended_by:
+            self.counter += self._row  # no success after all, and none has come since
         self.counter += 1
         self._judge(now)
 
@@ -212,7 +197,7 @@ class Circuit(CircuitBreakerStorage, CircuitBreakerListener):
         if call.bucket is not None:
             self.window.take_back(call.bucket, call.slow)
         if call.probe:
-            self.probing -= 1
+            del self._probing[call]
             if self._not_before > now:
                 self._open(now, self._not_before, "a probe was told to come back later")
 
@@ -226,7 +211,7 @@ class Circuit(CircuitBreakerStorage, CircuitBreakerListener):
                 return
         call.turn = _OVER
         if call.probe:
-            self.probing -= 1
+            del self._probing[call]
 
     # -- by hand, and by other replicas
 
@@ -239,12 +224,14 @@ class Circuit(CircuitBreakerStorage, CircuitBreakerListener):
 
     def close(self, why: str, told: bool = False) -> None:
         """Closed at once. told: by another replica, which a circuit held by hand does not heed."""
-        if told and self.held:
-            return
-        self.held = False
+        if self.held:
+            if told:
+                return
+            self.held = False
+            told = True  # nobody else has heard that it was held
         if self.state != STATE_CLOSED:
             self._why, self._told = why, told
-            self._machine.close()
+            self.to_closed()
 
     def adopt(self, now: float, seconds: float, delay: float) -> None:
         """Another replica has opened it, for `seconds`; `delay` is what it would double."""
@@ -257,16 +244,25 @@ class Circuit(CircuitBreakerStorage, CircuitBreakerListener):
             return
         self._remember(now, until)
         self._why, self._told = "another replica opened it", True
-        self._machine.open()
+        self.to_open()
 
     # -- the rules
 
     @property
     def _has_permits(self) -> bool:
-        return self.probing + self.success_counter < self.rules.probes
+        return len(self._probing) + self.success_counter < self.rules.probes
 
     def _due(self, now: float) -> bool:
         return now >= self.until and (now < self.granted or now >= self.until + PATIENCE)
+
+    def _takes_one_back(self, now: float) -> bool:
+        """A client that sends its request slowly keeps no probe from others."""
+        for call, since in self._probing.items():
+            if call.started == inf and now - since >= SOON:
+                call.turn = _OVER
+                del self._probing[call]
+                return True
+        return False
 
     def _wish(self, now: float, retry_after: float | None) -> None:
         if retry_after is not None:
@@ -313,7 +309,7 @@ class Circuit(CircuitBreakerStorage, CircuitBreakerListener):
     def _open(self, now: float, until: float, why: str) -> None:
         self._remember(now, until if self.held else min(until, now + self.rules.max_open_for))
         self._why = why
-        self._machine.open()
+        self.to_open()
 
     def _remember(self, now: float, until: float) -> None:
         if self.state == STATE_CLOSED:
@@ -321,36 +317,11 @@ class Circuit(CircuitBreakerStorage, CircuitBreakerListener):
         self.until = until
         self.granted = -inf if self._shared else inf
 
-    # -- what pybreaker asks of its storage, and tells its listeners
-
-    def increment_counter(self) -> None:
-        self.counter += 1
-
-    def reset_counter(self) -> None:
-        self.counter = 0
-
-    def increment_success_counter(self) -> None:
-        self.success_counter += 1
-
-    def reset_success_counter(self) -> None:
-        self.success_counter = 0
-
-    def state_change(
-        self,
-        cb: CircuitBreaker,
-        old_state: CircuitBreakerState | None,
-        new_state: CircuitBreakerState,
-    ) -> None:
-        """A new turn: calls under way are of the old one. `state` may not have changed yet."""
-        old = old_state.name if old_state is not None else STATE_CLOSED
-        new = new_state.name
+    def turned(self, old: str, new: str) -> None:
+        """Calls under way are of the old turn."""
         closes = new == STATE_CLOSED and old == STATE_HALF_OPEN
-        self._probes_of = self.turn if closes else _NONE
-        self.turn += 1
-        self.changes[new] = self.changes.get(new, 0) + 1
-        self.probing = 0
-        self.counter = 0
-        self.success_counter = 0
+        self._probes_of = self.turn - 1 if closes else _NONE
+        self._probing.clear()
         self._not_before = -inf
         self._waiting.clear()
         self.look_at = inf

@@ -134,6 +134,8 @@ class Both:
                  call.bucket is not None and call.bucket.live and call.bucket.index - piece)
                 for call, _ in self.live
             ),
+            *((index, real._row) for index, (call, _) in enumerate(self.live)
+              if call is real._row_ended_by and call.turn == real.turn),
             tuple(self.live.index(one) for call in real._waiting
                   for one in self.live if one[0] is call),
         )  # fmt: skip

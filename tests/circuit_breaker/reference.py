@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import inf
 
+from middleware.core.circuit import SOON
 from middleware.core.outcomes import BUCKETS, Rules
 
 
@@ -38,6 +39,8 @@ class Model:
         self.delay = rules.open_for
         self.wished = -inf
         self.in_a_row = 0
+        self.row_ended_by: ModelCall | None = None
+        self.row = 0
         self.succeeded = 0
         self.calls: list[ModelCall] = []
         self.verdicts: list[list[object]] = []
@@ -121,7 +124,14 @@ class Model:
             return True
         if self.state == "open":
             return now >= self.until
-        return self.permits + self.succeeded < self.rules.probes
+        if self.permits + self.succeeded < self.rules.probes:
+            return True
+        for call in self.calls:
+            if call.permit and not call.sent and now - call.began >= SOON:
+                call.permit = False
+                call.over = True
+                return True
+        return False
 
     def take(self, now: float, sent: bool = True) -> ModelCall:
         if self.state == "open":
@@ -155,6 +165,7 @@ class Model:
             return
         if call.verdict is None:
             self.count(call, now, failed=False)
+        self.row_ended_by, self.row = call, self.in_a_row
         self.in_a_row = 0
         self.wished = -inf
 
@@ -175,6 +186,8 @@ class Model:
             call.slow = True
         self.uncount(call)
         self.count(call, now, failed=True)
+        if call is self.row_ended_by:
+            self.in_a_row += self.row
         self.in_a_row += 1
         self.trip(now)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from middleware.circuit_breaker.layer import CircuitOpen
 from proxy.errors import (
     BodyTooLarge,
     ClientGone,
@@ -20,7 +21,7 @@ from proxy.errors import (
 )
 from proxy.exchange import Request, Stream
 
-from .stage import A, Stage, raises, says, streams
+from .stage import QUICK, A, Stage, raises, says, streams
 
 SCOPES = pytest.mark.parametrize(("scope", "endpoint"), [("endpoint", A), ("route", "")])
 
@@ -175,6 +176,58 @@ async def test_how_a_stream_ends(
     assert window.failures == failures
     body.feed(b"late")
     assert window.calls == (begun or declared or whole or failures)
+
+
+async def test_a_client_that_sends_slowly_keeps_no_probe_from_others() -> None:
+    """Its place goes to the next request after a second; it is sent on all the same, and what
+    becomes of it is not judged. One whose request is here keeps its place.
+    """
+    stage = Stage(**QUICK, slow_ratio="off")
+    await stage.fail()
+    stage.now += 5
+    slow = Request(b"POST", b"/", [], Stream())
+    stage.answers[A] = streams(Stream())
+    await stage.handler(slow)
+    with pytest.raises(CircuitOpen) as caught:
+        await stage.ask()
+    assert caught.value.retry_after == 1.0
+    stage.now += 1.0
+    probe, body = Request(b"POST", b"/", []), Stream()
+    stage.answers[A] = streams(body)
+    await stage.handler(probe)
+    assert len(stage.chosen) == 3
+    stage.now += 60.0
+    with pytest.raises(CircuitOpen):
+        await stage.ask()
+    slow.outcome.error = UpstreamClosed("x")
+    slow.finish()
+    assert (stage.circuit().state, stage.circuit().probing) == ("half-open", 1)
+    body.feed(b"x")
+    assert stage.circuit().state == "closed"
+    probe.finish()
+
+
+async def test_streams_that_all_break_off_are_failures_in_a_row() -> None:
+    """A first byte is no success of a call that then fails: the fifth such call opens it. One that
+    went well between them ends the row.
+    """
+
+    async def stream(stage: Stage, error: Any) -> None:
+        body = Stream()
+        stage.answers[A] = streams(body)
+        request = Request(b"POST", b"/", [])
+        await stage.handler(request)
+        body.feed(b"x")
+        request.outcome.error = error
+        request.finish()
+
+    stage = Stage(error_ratio="off")
+    broke = UpstreamClosed("x")
+    for error in (broke, broke, broke, broke, None, broke, broke, broke, broke):
+        await stream(stage, error)
+    assert stage.circuit().state == "closed"
+    await stream(stage, broke)
+    assert stage.circuit().state == "open"
 
 
 async def test_the_end_of_a_stream_is_no_second_success() -> None:

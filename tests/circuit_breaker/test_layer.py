@@ -162,6 +162,13 @@ def test_ratios_and_counts(key: str, value: Any) -> None:
         CircuitBreaker.Config(**{key: value})
 
 
+@pytest.mark.parametrize("status", [200, 304, 399, 600])
+def test_a_success_cannot_be_neutral(status: int) -> None:
+    """A half-open circuit would never close again."""
+    with pytest.raises(ValueError, match="neutral"):
+        CircuitBreaker.Config(neutral=[503, status])
+
+
 def test_each_way_of_opening_can_be_off() -> None:
     """`off`, and what YAML 1.1 makes of it."""
     for off in ("off", False):

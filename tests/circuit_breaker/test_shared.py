@@ -57,6 +57,7 @@ class Shelf:
         return found
 
     async def set(self, key: bytes, value: bytes, ttl_s: float) -> None:
+        assert ttl_s > 0
         await self._begin("set")
         if self.up:
             self.values[key] = value, self.now + ttl_s
@@ -191,6 +192,29 @@ async def test_what_was_not_said_is_said_later() -> None:
     assert two.states == ["open", "open"]
 
 
+@pytest.mark.parametrize("told", ["before", "late"])
+async def test_an_opening_is_no_news_once_it_is_over(told: str) -> None:
+    """Whoever comes when the one that opened it has long gone begins with a closed circuit; so
+    does everybody where it could not be told in its time.
+    """
+    two = Replicas()
+    await two.stages[0].ask()
+    await two.stages[0].fail()
+    if told == "before":
+        await two.sync(0)
+    else:
+        two.shelf.up = False
+        await two.sync(0)
+        two.shelf.up = True
+    two.wait(5 + PATIENCE)
+    if told == "late":
+        await two.sync(0)
+    await two.stages[1].ask()
+    await two.sync(1)
+    await two.stages[1].ask()
+    assert two.states == ["open", "closed"]
+
+
 async def test_no_store_keeps_it_open_for_ever() -> None:
     """Where leave never comes, it is tried again after PATIENCE all the same."""
     two = await Replicas().known()
@@ -231,9 +255,11 @@ async def test_what_a_hand_does_is_no_news() -> None:
     await two.stages[1].ask()
     await two.sync(1, 0)
     assert two.states == ["open", "closed"] and held.held
+    await two.stages[1].fail()
+    await two.sync(1, 0)
     held.close("by hand")
     await two.sync(0, 1)
-    assert two.states == ["closed", "closed"]
+    assert two.states == ["closed", "open"]
 
 
 async def test_a_late_closing_does_not_undo_an_opening_here() -> None:
