@@ -90,6 +90,16 @@ class ErrorForm(Protocol):
 
 
 _UNPARSED: Any = object()
+_recognise: Callable[[Request], Api] | None = None
+
+
+def _find_recognise() -> Callable[[Request], Api]:
+    """Once, because an import costs each request a microsecond; late, because it imports us."""
+    global _recognise
+    from .apis import recognise
+
+    _recognise = recognise
+    return recognise
 
 
 class Request:
@@ -103,9 +113,9 @@ class Request:
     # fmt: off
     __slots__ = (
         "_api", "_ends", "_json", "avoid", "body", "chunked", "client", "declared", "endpoint",
-        "errors", "finished", "gate", "has_stale", "headers", "http10", "identity", "interim",
-        "label", "method", "outcome", "path", "received_at", "route_api", "scheme", "target",
-        "tenant", "upgrade", "want_continue",
+        "errors", "finished", "gate", "has_left", "has_stale", "headers", "http10", "identity",
+        "interim", "label", "method", "outcome", "path", "received_at", "route_api", "scheme",
+        "target", "tenant", "upgrade", "want_continue",
     )
     # fmt: on
 
@@ -143,6 +153,10 @@ class Request:
         self.avoid: frozenset[str] = frozenset()
         """Endpoints that failed this request already: taken only where no other is left."""
         self.gate: Gate | None = None
+        self.has_left: Callable[[], bool] | None = None
+        """Whether the client has left. Set where its body was not here with its head: while the
+        rest is not read, no cancelling tells, so whoever has let the request wait asks.
+        """
         self.has_stale = False
         """An outer layer has an older answer to give in the place of an error."""
         self.endpoint = ""
@@ -163,7 +177,9 @@ class Request:
         return header(self.headers, name)
 
     async def read(self, max_bytes: int = 16 * 1024 * 1024) -> bytes:
-        """The whole body, read into memory once. Raises BodyTooLarge."""
+        """The whole body, read into memory once. Raises BodyTooLarge; all of it is then still to
+        be read.
+        """
         body = self.body
         if not isinstance(body, bytes):
             if body is self.declared and int(self.header(b"content-length") or 0) > max_bytes:
@@ -173,7 +189,7 @@ class Request:
                 self.want_continue()
                 self.want_continue = None
                 self.headers = [pair for pair in self.headers if pair[0].lower() != b"expect"]
-            whole = await body.read_all(max_bytes)
+            whole = await body.read_all(max_bytes, put_back=True)
             if self.declared is body:
                 self.declared = whole
             body = self.body = whole
@@ -205,9 +221,7 @@ class Request:
             if self.route_api is not None:
                 self._api = self.route_api
             else:
-                from .apis import recognise
-
-                self._api = recognise(self)
+                self._api = (_recognise or _find_recognise())(self)
         return self._api
 
     def on_end(self, callback: Callable[[Outcome], None]) -> None:

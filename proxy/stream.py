@@ -162,6 +162,8 @@ class Stream:
                     raise self._error
                 return b""
             self.resume()
+            if self._chunks or self.done:
+                continue  # the source had more at hand, and gave it within the call
             self._waiter = asyncio.get_running_loop().create_future()
             try:
                 await self._waiter
@@ -169,16 +171,23 @@ class Stream:
                 self._waiter = None
         return self.take()
 
-    async def read_all(self, max_bytes: int) -> bytes:
-        """The whole body. Raises BodyTooLarge, or what the producer failed with."""
+    async def read_all(self, max_bytes: int, put_back: bool = False) -> bytes:
+        """The whole body. Raises BodyTooLarge, or what the producer failed with.
+
+        put_back: what was read of a body that is too large is there to be read again; else the
+        body is aborted.
+        """
         parts: list[bytes] = []
         size = 0
         while piece := await self.read():
+            parts.append(piece)
             size += len(piece)
             if size > max_bytes:
-                self.abort()
+                if put_back:
+                    self.unread(b"".join(parts))
+                else:
+                    self.abort()
                 raise BodyTooLarge(f"the body is over {max_bytes} bytes")
-            parts.append(piece)
         return b"".join(parts)
 
     def pause(self) -> None:

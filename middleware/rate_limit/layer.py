@@ -135,11 +135,15 @@ class _Bound:
     async def handle(self, request: Request) -> Response:
         config, cost, meter = self._config, 1, None
         if self._by_tokens:
-            expected = await estimate(request, config.max_request_bytes, config.default_max_tokens)
+            expected = await estimate(
+                request, config.max_request_bytes, config.default_max_tokens, not config.shadow
+            )
+            if expected is None:
+                return await self._next(request)
             cost = expected.total
             meter = Meter(request, expected)
         elif self._reads:
-            await read(request, config.max_request_bytes)
+            await read(request, config.max_request_bytes, refuses=False)
         identity = request.identity
         if identity is not None and identity.limits is not None and config.own_limits:
             if not identity.limits:
@@ -149,8 +153,6 @@ class _Bound:
         else:
             quota, fields = self._layer.everyone
             account = quota.id + self._account(request)
-        if not cost:
-            return await self._next(request)
         if cost > quota.most:
             self._over(fields.never(cost))
             return await self._next(request)

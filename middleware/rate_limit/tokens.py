@@ -7,6 +7,7 @@ from typing import NamedTuple
 import orjson
 
 from proxy.apis.prompt import BYTES_PER_TOKEN
+from proxy.errors import BodyTooLarge
 from proxy.exchange import Outcome, Request, Response, Stream
 
 from ..core.sse import EventReader, EventTooLarge
@@ -25,17 +26,19 @@ class Estimate(NamedTuple):
 
     @property
     def total(self) -> int:
-        return self.prompt + self.answer
+        """At least one: audio is no text, and its answer may tell its usage all the same."""
+        return max(1, self.prompt + self.answer)
 
 
-NOTHING = Estimate(0, 0)
-
-
-async def estimate(request: Request, max_bytes: int, default: int) -> Estimate:
-    """What the call may take. default: tokens of an answer on which the client set no bound."""
+async def estimate(
+    request: Request, max_bytes: int, default: int, refuses: bool
+) -> Estimate | None:
+    """What the call may take; None for what takes no tokens. max_bytes, refuses: as for `read`.
+    default: tokens of an answer on which the client set no bound.
+    """
     if request.method != b"POST" or request.upgrade is not None:
-        return NOTHING
-    length = await read(request, max_bytes)
+        return None
+    length = await read(request, max_bytes, refuses)
     api = request.api
     if length is not None:
         return Estimate(-(-length // BYTES_PER_TOKEN), default)
@@ -43,15 +46,21 @@ async def estimate(request: Request, max_bytes: int, default: int) -> Estimate:
     return Estimate(api.prompt(request).tokens, default if answer is None else answer)
 
 
-async def read(request: Request, max_bytes: int) -> int | None:
-    """Takes the body in; or its declared length, where that is over `max_bytes` and the body is
-    left to stream past. Raises BodyTooLarge for one that is too long and did not say so.
+async def read(request: Request, max_bytes: int, refuses: bool) -> int | None:
+    """Takes the body in; or its length, where that is over `max_bytes` and the body is left to
+    stream past. One that is too long and did not say so raises BodyTooLarge if `refuses`; else
+    it is left as well, at the least that it can have.
     """
     if isinstance(request.body, Stream):
         length = int(request.header(b"content-length") or 0)
         if length > max_bytes:
             return length
-        await request.read(max_bytes)
+        try:
+            await request.read(max_bytes)
+        except BodyTooLarge:
+            if refuses:
+                raise
+            return max_bytes + 1
     return None
 
 

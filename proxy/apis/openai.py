@@ -22,7 +22,7 @@ from .base import (
 from .batch import openai as batch
 from .convert_openai import to_events, to_whole
 from .kserve import KServe
-from .prompt import Prompt, most_of, prompt_of
+from .prompt import Prompt, prompt_of, whole
 from .sampling import greedy, seeded
 from .shape import Untold
 
@@ -77,7 +77,7 @@ _OURS = ("function", "custom")
 # What a model reads, in the order in which it does.
 _READ = ("tools", "system", "instructions", "messages", "prompt", "input", "query", "documents")
 
-# The bound on an answer; the newer name first.
+# The bound on an answer. Of several, servers differ in which one they heed.
 _MOST = ("max_completion_tokens", "max_tokens", "max_output_tokens", "n_predict")
 
 _STREAM_KEYS = frozenset({"stream", "stream_options"})
@@ -172,11 +172,11 @@ class OpenAI(JsonErrors):
         body = body_of(request)
         if not request.path.endswith((*_GENERATIONS, _INVOCATIONS)):
             return 0
-        several = max((body.get("n"), body.get("best_of")), key=lambda one: most_of(one) or 0)
-        for name in _MOST:
-            if (most := most_of(body.get(name), several)) is not None:
-                return most
-        return None
+        bounds = [most for name in _MOST if (most := whole(body.get(name))) is not None]
+        if not bounds:
+            return None
+        choices = max(whole(body.get("n")) or 1, whole(body.get("best_of")) or 1)
+        return max(bounds) * choices * _prompts(body.get("prompt"))
 
     def usage(self, answer: Any) -> int:
         if not isinstance(answer, dict):
@@ -229,6 +229,13 @@ class OpenAI(JsonErrors):
     def parts(self, request: Request, pad: Pad | None = None) -> Parted | None:
         """Embeddings by `input`, completions by `prompt`."""
         return batch.parts(request)
+
+
+def _prompts(prompt: Any) -> int:
+    """How many a completion is asked for: each has an answer of its own."""
+    if not isinstance(prompt, list) or not prompt or not isinstance(prompt[0], (str, list)):
+        return 1
+    return len(prompt)
 
 
 def _only_functions(tools: Any) -> bool:

@@ -120,6 +120,20 @@ async def test_read_all_over_its_bound() -> None:
     assert source.told[-1] == "abort"
 
 
+async def test_read_all_that_puts_back() -> None:
+    """A body that proves too large is there again, from its beginning, and goes on."""
+    source = Source()
+    stream = Stream(source)
+    for piece in (b"x" * 5, b"y" * 6):
+        stream.feed(piece)
+    with pytest.raises(BodyTooLarge):
+        await stream.read_all(10, put_back=True)
+    assert "abort" not in source.told
+    stream.feed(b"z")
+    stream.end()
+    assert await stream.read_all(12) == b"xxxxxyyyyyyz"
+
+
 async def test_an_empty_chunk_is_no_end() -> None:
     """A producer that feeds b"" has said nothing: no reader and no sink takes it for the end."""
     stream = Stream()
@@ -393,3 +407,21 @@ def test_json_is_parsed_once() -> None:
     assert one.json() is one.json()
     assert request(b"{").json() is None
     assert request(Stream()).json() is None
+
+
+async def test_a_source_that_gives_within_resume_is_heard() -> None:
+    """One that has more at hand feeds it, and the end, in the call that asks for it: nobody would
+    wake the reader afterwards.
+    """
+
+    class Held(Source):
+        def resume(self) -> None:
+            super().resume()
+            stream.feed(b"b")
+            stream.end()
+
+    stream = Stream(Held())
+    stream.feed(b"a" * (HIGH_WATER + 1))
+    assert stream.held
+    whole = await asyncio.wait_for(stream.read_all(HIGH_WATER + 2), 5)
+    assert whole == b"a" * (HIGH_WATER + 1) + b"b"

@@ -98,12 +98,56 @@ async def test_a_long_body_is_not_read() -> None:
     await stage.ask(request)
     assert stage.tokens("reserved") == 1005
     assert isinstance(request.body, Stream) and not request.body.done
-    hidden = call()
-    hidden.body = Stream()
-    hidden.body.feed(b"x" * 1025)
-    hidden.body.end()
     with pytest.raises(BodyTooLarge):
-        await stage.handle(hidden)
+        await stage.handle(hidden(1025))
+
+
+def hidden(size: int) -> Request:
+    """A call that does not say how long it is."""
+    request = call()
+    request.body = Stream()
+    for piece in (b"x" * (size - 1), b"x"):
+        request.body.feed(piece)
+    request.body.end()
+    return request
+
+
+@pytest.mark.parametrize("keys", [{"cost": "tokens", "shadow": True}, {"key": "model"}], ids=str)
+async def test_a_body_that_hides_its_length_is_refused_for_its_tokens_alone(
+    keys: dict[str, Any],
+) -> None:
+    """Not in the shadow, which counts it by the length that is certain, and not for its model,
+    which is as unknown as that of any long one: all of it goes on.
+    """
+    got: list[bytes] = []
+
+    async def upstream(request: Request) -> Response:
+        got.append(await request.read(10_000))
+        return Response(400, [])
+
+    bounds = {"max_request_bytes": "1KiB", "default_max_tokens": 5}
+    stage = Stage(upstream, limits="10000/hour", **bounds, **keys)
+    assert await stage.passes(hidden(1025))
+    assert got == [b"x" * 1025]
+    assert stage.tokens("reserved") == (257 + 5 if "cost" in keys else 0)
+
+
+@pytest.mark.parametrize(("said", "used"), [(usage(77), 77), (b"RIFF" * 1000, 0)])
+async def test_a_call_that_cannot_be_estimated_is_settled_all_the_same(
+    said: bytes, used: int
+) -> None:
+    """Audio is no text: one token is reserved, and what the answer tells is what it cost."""
+
+    def recording() -> Request:
+        fields = [(b"content-type", b"multipart/form-data; boundary=x")]
+        return Request(b"POST", b"/v1/audio/transcriptions", fields, b"--x")
+
+    stage = stage_of(answering(body=said))
+    assert await counted(stage, recording()) == used
+    assert stage.tokens("reserved") == 1
+    owing = stage_of(answering(body=usage(200)), limits="100/hour")
+    assert await owing.passes(recording())
+    assert not await owing.passes(recording()), "what is owed is paid first"
 
 
 @pytest.mark.parametrize(
