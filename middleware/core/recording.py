@@ -84,6 +84,7 @@ class Recording:
         self._readers.add(reader)
         self._deserted = False
         reader.more()
+        self.caught_up()  # the upstream may wait for those that take no more, and this one does
         return reader.stream
 
     @property

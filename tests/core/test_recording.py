@@ -233,6 +233,21 @@ def test_one_slow_reader_slows_the_upstream_down_and_loses_nothing() -> None:
     assert len(client.got) == recording.size and client.trailers == []
 
 
+def test_who_comes_to_an_upstream_that_waits_need_not_wait_for_the_slow() -> None:
+    """Somebody takes more again: the upstream goes on, and who holds it up is cut off."""
+    recording, upstream, _ = recorded()
+    slow = Client(recording.read()).pipe()
+    slow.hold()
+    while not upstream.paused:
+        recording.write(bytes(100))
+    late = Client(recording.read()).pipe()
+    assert not upstream.paused
+    recording.write(b"more")
+    assert late.got.endswith(b"more") and len(late.got) == recording.size
+    slow.go_on()
+    assert isinstance(slow.error, TooSlow)
+
+
 def test_readers_that_are_all_slow_slow_the_upstream_down_together() -> None:
     """Nobody is cut off for the sake of nobody."""
     recording, upstream, _ = recorded()
