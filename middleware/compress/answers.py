@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from proxy.exchange import Headers, Request, Response
 
+from ..core.http.converted import weakened
+
 _TYPES = frozenset(
     {b"application/json", b"application/x-ndjson", b"application/jsonl", b"application/xml"}
     | {b"application/javascript", b"image/svg+xml"}
@@ -36,23 +38,11 @@ def compressible(request: Request, response: Response, min_bytes: int) -> bool:
         elif low == b"content-length" and told:
             length = value
     size = int(length) if length is not None else None
-    if size is None and isinstance(response.body, bytes):
+    if size is None and isinstance(response.body, bytes) and request.method != b"HEAD":
         size = len(response.body)
     if size is not None and size < min_bytes:
         return False
     return kind.startswith(b"text/") or kind in _TYPES or kind.endswith(_SUFFIXES)
-
-
-def varies(headers: Headers) -> Headers:
-    """With Accept-Encoding in Vary (RFC 9110 section 12.5.5): a cache must know, whatever was
-    sent this time.
-    """
-    for name, value in headers:
-        if name.lower() == b"vary":
-            fields = {one.strip(b" \t").lower() for one in value.split(b",")}
-            if b"*" in fields or b"accept-encoding" in fields:
-                return headers
-    return [*headers, (b"vary", b"Accept-Encoding")]
 
 
 def head_of_compressed(headers: Headers, coding: bytes) -> Headers:
@@ -62,13 +52,3 @@ def head_of_compressed(headers: Headers, coding: bytes) -> Headers:
     gone = (b"accept-ranges", b"content-encoding", b"content-length")
     kept = [pair for pair in weakened(headers) if pair[0].lower() not in gone]
     return [*kept, (b"content-encoding", coding)]
-
-
-def weakened(headers: Headers) -> Headers:
-    """With a weak etag in the place of a strong one."""
-    return [
-        (name, b"W/" + value)
-        if len(name) == 4 and name.lower() == b"etag" and not value.startswith(b"W/")
-        else (name, value)
-        for name, value in headers
-    ]

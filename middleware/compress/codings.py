@@ -21,6 +21,9 @@ _MODULES = {"gzip": "zlib", "br": "brotli", "zstd": "zstandard"}
 CODINGS = ("zstd", "br", "gzip")
 """In the order of preference where a client takes several alike."""
 
+MAX_MEMBERS = 10_000
+"""Bodies that one may be made of: each takes its time, and an empty one 9 bytes."""
+
 
 class Malformed(ValueError):
     """A body is not what its Content-Encoding says."""
@@ -108,22 +111,38 @@ def _errors(coding: str) -> Any:
     return zstandard.ZstdError
 
 
-def _gunzip(body: bytes, most: int) -> bytes:
-    """Members that follow one another are one body (RFC 1952 section 2.2)."""
+def _members(body: bytes, coding: str, begin: Callable[[], Any], most: int | None) -> bytes:
+    """What bodies of one coding that follow one another hold together. begin: makes what reads
+    one. most: for a reader that can stop; None: the caller knows that it is not too much.
+    """
     parts: list[bytes] = []
     left = most
-    while True:
-        it = zlib.decompressobj(_GZIP)
-        part = it.decompress(body, left + 1)
-        parts.append(part)
-        left -= len(part)
-        if left < 0:
-            raise TooLarge
-        if not it.eof:
-            raise Malformed("the body is no gzip: it breaks off")
-        if not it.unused_data:
+    view, at = memoryview(body), 0
+    for _ in range(MAX_MEMBERS):
+        it, step = begin(), 1024
+        while not it.eof:
+            piece = view[at : at + step]
+            if not piece:
+                raise Malformed(f"the body is no {coding}: it breaks off")
+            if left is None:
+                parts.append(it.decompress(piece))
+            else:
+                parts.append(it.decompress(piece, left + 1))
+                left -= len(parts[-1])
+                if left < 0:
+                    raise TooLarge
+            at += len(piece)
+            # A reader copies what is left of its piece: of all the body, it would do so each time.
+            step *= 2
+        at -= len(it.unused_data)
+        if at == len(body):
             return b"".join(parts)
-        body = it.unused_data
+    raise Malformed(f"the body has over {MAX_MEMBERS} members")
+
+
+def _gunzip(body: bytes, most: int) -> bytes:
+    """Members that follow one another are one body (RFC 1952 section 2.2)."""
+    return _members(body, "gzip", lambda: zlib.decompressobj(_GZIP), most)
 
 
 def _unbr(body: bytes, most: int) -> bytes:
@@ -154,16 +173,8 @@ def _unzstd(body: bytes, most: int) -> bytes:
             size += len(part)
             if size > most:
                 raise TooLarge
-    # A reader does not tell a frame that breaks off; the object below has no bound of its own.
-    parts: list[bytes] = []
-    while True:
-        frame = it.decompressobj()
-        parts.append(frame.decompress(body))
-        if not frame.eof:
-            raise Malformed("the body is no zstd: it breaks off")
-        if not frame.unused_data:
-            return b"".join(parts)
-        body = frame.unused_data
+    # That reader does not tell a frame that breaks off; this one has no bound of its own.
+    return _members(body, "zstd", it.decompressobj, None)
 
 
 _EXPANDERS: dict[str, Callable[[bytes, int], bytes]] = {

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from proxy.units import PositiveSize, Size, unit
 
@@ -41,8 +41,8 @@ class CompressConfig(BaseModel):
     )
     cookies: bool = Field(
         False,
-        description="Compress also what belongs to a cookie or a Basic credential, which a browser "
-        "sends unasked: its length can then tell a secret beside chosen text (BREACH).",
+        description="Compress also what belongs to a cookie or a credential that a browser sends "
+        "unasked: its length can then tell a secret beside chosen text (BREACH).",
     )
     requests: Literal["pass", "decompress"] = Field(
         "pass", description="Request bodies with a Content-Encoding: on as they are, or in clear."
@@ -54,3 +54,13 @@ class CompressConfig(BaseModel):
         100,
         description="Most times that a request body may grow, once it is over 1MiB; over it, 413.",
     )
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Self:
+        if len(set(self.algorithms)) != len(self.algorithms):
+            raise ValueError("an algorithm stands twice in `algorithms`")
+        if self.enabled and not self.algorithms and self.requests == "pass":
+            raise ValueError(
+                "without `algorithms` and `requests: decompress` nothing is left to do"
+            )
+        return self

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import ClassVar
 
 from proxy.chain import Env, Handler, RouteInfo
@@ -10,7 +11,8 @@ from proxy.errors import ProxyError
 from proxy.exchange import Request, Response, Stream
 
 from ..core.http.codings import preferred
-from .answers import compressible, head_of_compressed, varies, weakened
+from ..core.http.converted import varying, weakened
+from .answers import compressible, head_of_compressed
 from .codings import encoder
 from .config import CompressConfig
 from .filter import Compressing
@@ -18,6 +20,10 @@ from .requests import in_clear
 
 AT_ONCE = 64 * 1024
 """Bytes that are compressed on the event loop, in about a millisecond; more goes to a thread."""
+
+
+# The schemes that browsers know by themselves.
+_UNASKED = re.compile(rb"(?:basic|digest|ntlm|negotiate)\b", re.IGNORECASE)
 
 
 class Compress:
@@ -49,7 +55,7 @@ class Compress:
     def bind(self, route: RouteInfo, next: Handler) -> Handler:
         config = self.config
         decompress = config.requests == "decompress"
-        if not config.enabled or not (self._offered or decompress):
+        if not config.enabled:
             return next
 
         async def handle(request: Request) -> Response:
@@ -62,16 +68,17 @@ class Compress:
                     pair for pair in request.headers if pair[0].lower() != b"accept-encoding"
                 ]
             response = await next(request)
-            if response.status == 304 and coding is not None:
-                # As a 200 would have it, whose bytes are compressed (RFC 9110 section 15.4.5).
-                response.headers = weakened(varies(response.headers))
+            not_modified = response.status == 304
+            if not (not_modified or compressible(request, response, config.min_bytes)):
                 return response
-            if not compressible(request, response, config.min_bytes):
-                return response
-            response.headers = varies(response.headers)
+            response.headers = varying(response.headers, b"Accept-Encoding")
             if coding is None or (not config.cookies and _ambient(request, response)):
                 return response
-            await self._compress(request, response, coding, route.name)
+            if not_modified:
+                # As a 200 would have it, whose bytes are compressed (RFC 9110 section 15.4.5).
+                response.headers = weakened(response.headers)
+            else:
+                await self._compress(request, response, coding, route.name)
             return response
 
         return handle if self._offered else _only_requests(next, config)
@@ -81,9 +88,9 @@ class Compress:
     ) -> None:
         name = coding.decode()
         body = response.body
-        if request.method == b"HEAD":
-            return
         response.headers = head_of_compressed(response.headers, coding)
+        if request.method == b"HEAD":
+            return  # what a GET would have, and no length: nobody has compressed it
         if isinstance(body, bytes) and not response.filters:
             work = encoder(name)
             if len(body) <= AT_ONCE:
@@ -93,13 +100,14 @@ class Compress:
             response.body = whole
             self._count(route, name, len(body), len(whole))
             return
+        kind = (response.header(b"content-type") or b"").partition(b";")[0].strip().lower()
+        events = kind == b"text/event-stream"
         # Whoever sends without a length sends when there is something to say.
-        live = isinstance(body, Stream) and response.declared is not body
+        live = isinstance(body, Stream) and (events or response.declared is not body)
         compressing = Compressing(encoder(name), live)
         told = response.failed
         response.filters.append(compressing)
-        kind = (response.header(b"content-type") or b"").partition(b";")[0].strip().lower()
-        if told is not None or kind == b"text/event-stream":
+        if told is not None or events:
 
             def failed(error: ProxyError) -> bytes:
                 if told is not None:
@@ -134,6 +142,6 @@ def _ambient(request: Request, response: Response) -> bool:
         return True
     for name, value in request.headers:
         low = name.lower()
-        if low == b"cookie" or (low == b"authorization" and value[:6].lower() == b"basic "):
+        if low == b"cookie" or (low == b"authorization" and _UNASKED.match(value)):
             return True
     return False

@@ -15,6 +15,11 @@ AT_ONCE = 16 * 1024
 """Bytes of a compressed body that are expanded on the event loop; more goes to a thread."""
 
 
+_OF_THE_BYTES = frozenset(
+    (b"content-encoding", b"content-digest", b"content-md5", b"digest", b"repr-digest")
+)
+
+
 class UnsupportedCoding(ProxyError):
     """A Content-Encoding that nobody here can undo (RFC 9110 sections 12.5.3 and 15.5.16)."""
 
@@ -45,7 +50,6 @@ async def in_clear(request: Request, most: int, ratio: int) -> None:
         for one in value.split(b",")
     ]
     codings = [one for one in codings if one and one != b"identity"]
-    body = await request.read(most)
     if codings:
         coding = codings[0].decode("latin-1").removeprefix("x-")
         if len(codings) > 1 or coding not in CODINGS or not installed(coding):
@@ -54,6 +58,7 @@ async def in_clear(request: Request, most: int, ratio: int) -> None:
                 f"one Content-Encoding of {known} is expected",
                 headers=[(b"accept-encoding", known.encode())],
             )
+        body = await request.read(most)
         bound = min(most, max(FREE, len(body) * ratio))
         try:
             if len(body) <= AT_ONCE:
@@ -65,4 +70,5 @@ async def in_clear(request: Request, most: int, ratio: int) -> None:
         except TooLarge:
             raise ExpandedTooLarge(f"the body holds more than {bound} bytes") from None
         request.rewrite(body)
-    request.headers = [pair for pair in request.headers if pair[0].lower() != b"content-encoding"]
+    gone = _OF_THE_BYTES if codings else (b"content-encoding",)
+    request.headers = [pair for pair in request.headers if pair[0].lower() not in gone]

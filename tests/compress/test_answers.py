@@ -7,8 +7,10 @@ from typing import Any
 
 import orjson
 import pytest
+from pydantic import ValidationError
 
 from middleware.compress import Compress
+from middleware.compress.config import CompressConfig
 from middleware.compress.layer import AT_ONCE
 from tests.compress.rig import COMPRESS, ENCODE, JSON, LONG, Incremental, Server, decode
 from tests.conftest import Serve, UpstreamMaker
@@ -78,6 +80,10 @@ PLAIN: list[tuple[bytes, tuple[str, ...]]] = [
     ),
     (ok(LONG, JSON), ("accept-encoding: gzip", "cookie: session=1")),
     (ok(LONG, JSON), ("accept-encoding: gzip", "Authorization: Basic eDp5")),
+    (ok(LONG, JSON), ("accept-encoding: gzip", "authorization: basic\teDp5")),
+    (ok(LONG, JSON), ("accept-encoding: gzip", 'Authorization: Digest username="x"')),
+    (ok(LONG, JSON), ("accept-encoding: gzip", "Authorization: Negotiate YII")),
+    (ok(LONG, JSON), ("accept-encoding: gzip", "Authorization: NTLM TlR")),
     (ok(LONG, JSON, "set-cookie: session=1"), ("accept-encoding: gzip",)),
 ]
 
@@ -121,28 +127,48 @@ async def test_the_head_tells_of_other_bytes(serve: Serve, upstream: UpstreamMak
 
 
 async def test_a_head_request_has_no_body(serve: Serve, upstream: UpstreamMaker) -> None:
-    """And says that the answer may differ."""
-    script = head("HTTP/1.1 200 OK", JSON, "content-length: 9999")
+    """Its head is that of a GET, without a length: nobody has compressed it. In clear the length
+    is the server's.
+    """
+    for length in ("content-length: 9999", "x-no: length"):
+        script = head("HTTP/1.1 200 OK", JSON, 'etag: "a"', "accept-ranges: bytes", length)
+        got = await ask(serve, upstream, script, "accept-encoding: gzip", method="HEAD")
+        assert (got.body, got["content-encoding"], got["vary"]) == (b"", "gzip", "Accept-Encoding")
+        assert (got["etag"], got["content-length"], got["accept-ranges"]) == ('W/"a"', None, None)
+    script = head("HTTP/1.1 200 OK", JSON, 'etag: "a"', "content-length: 9999")
+    for fields in ((), ("accept-encoding: gzip", "cookie: a=b")):
+        got = await ask(serve, upstream, script, *fields, method="HEAD")
+        assert (got["etag"], got["content-length"], got["content-encoding"]) == (
+            '"a"',
+            "9999",
+            None,
+        )
+    script = head("HTTP/1.1 200 OK", JSON, "content-length: 1023")
     got = await ask(serve, upstream, script, "accept-encoding: gzip", method="HEAD")
-    assert (got.body, got["content-encoding"], got["vary"]) == (b"", None, "Accept-Encoding")
+    assert (got["content-length"], got["content-encoding"]) == ("1023", None)
 
 
+@pytest.mark.parametrize("length", [False, True])
 @pytest.mark.parametrize("coding", CODINGS)
 async def test_each_event_is_here_when_it_was_sent(
-    serve: Serve, upstream: UpstreamMaker, coding: str
+    serve: Serve, upstream: UpstreamMaker, coding: str, length: bool
 ) -> None:
-    """The head is held back by nothing, and no event waits for the next one."""
+    """The head is held back by nothing, and no event waits for the next one; nor where the server
+    knows how long its stream is.
+    """
     go_on = asyncio.Event()
+    framed = "content-length: 2000" if length else "transfer-encoding: chunked"
 
     async def script(peer: Peer) -> None:
         await peer.request()
-        peer.send(head("HTTP/1.1 200 OK", "content-type: text/event-stream",
-                       "transfer-encoding: chunked"))  # fmt: skip
+        peer.send(head("HTTP/1.1 200 OK", "content-type: text/event-stream", framed))
         for number in range(3):
             await go_on.wait()
             go_on.clear()
-            peer.send(chunk(b"data: %d\n\n" % number))
-        peer.send(chunk(b""))
+            event = b"data: %d\n\n" % number
+            peer.send(event if length else chunk(event))
+        await go_on.wait()
+        peer.send(b"\n" * (2000 - 27) if length else chunk(b""))
 
     running = await serve(await upstream(script), chain=[{COMPRESS: {}}])
     client = await running.connect()
@@ -153,8 +179,8 @@ async def test_each_event_is_here_when_it_was_sent(
     for number in range(3):
         go_on.set()
         assert read.feed(await client.chunk()) == b"data: %d\n\n" % number
-    rest = await client.chunks()
-    assert read.feed(rest) == b""
+    go_on.set()
+    assert read.feed(await client.chunks()).strip() == b""
 
 
 @pytest.mark.parametrize("coding", CODINGS)
@@ -211,9 +237,23 @@ async def test_the_cache_holds_one_form(serve: Serve, upstream: UpstreamMaker) -
 async def test_not_modified_has_the_etag_of_what_was_compressed(
     serve: Serve, upstream: UpstreamMaker
 ) -> None:
-    """A 304 tells the tag of the 200: weak for a client that takes a coding, else as it is."""
+    """A 304 tells the tag of the 200: weak for a client that gets a coding, else as it is. It
+    varies in any case (RFC 9110 section 15.4.5).
+    """
     answer = head("HTTP/1.1 304 Not Modified", 'etag: "a"')
     got = await ask(serve, upstream, answer, "accept-encoding: gzip", 'if-none-match: W/"a"')
     assert (got.status, got["etag"], got["vary"]) == (304, 'W/"a"', "Accept-Encoding")
-    got = await ask(serve, upstream, answer, 'if-none-match: "a"')
-    assert (got.status, got["etag"], got["vary"]) == (304, '"a"', None)
+    for fields in ((), ("accept-encoding: gzip", "cookie: a=b")):
+        got = await ask(serve, upstream, answer, 'if-none-match: "a"', *fields)
+        assert (got.status, got["etag"], got["vary"]) == (304, '"a"', "Accept-Encoding")
+
+
+@pytest.mark.parametrize(
+    ("keys", "why"),
+    [({"algorithms": ["br", "gzip", "br"]}, "twice"), ({"algorithms": []}, "nothing is left")],
+)
+def test_a_file_that_makes_no_sense_is_refused(keys: dict[str, Any], why: str) -> None:
+    """With what is wrong; without algorithms there are still requests to expand."""
+    with pytest.raises(ValidationError, match=why):
+        CompressConfig.model_validate(keys)
+    assert CompressConfig(algorithms=[], requests="decompress")

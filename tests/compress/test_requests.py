@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import orjson
 import pytest
+import zstandard
 
-from middleware.compress import requests
-from middleware.compress.codings import Malformed, TooLarge, expand
+from middleware.compress import codings, requests
+from middleware.compress.codings import MAX_MEMBERS, Malformed, TooLarge, expand
 from middleware.compress.requests import AT_ONCE, FREE
 from tests.compress.rig import COMPRESS, ENCODE, JSON, LONG, Server
 from tests.conftest import Serve, UpstreamMaker
@@ -39,6 +41,25 @@ async def test_the_server_gets_it_in_clear(
     assert (asked[0]["content-encoding"], asked[0]["content-length"]) == (None, str(len(LONG)))
 
 
+async def test_what_tells_of_the_compressed_bytes_goes(
+    serve: Serve, upstream: UpstreamMaker
+) -> None:
+    """The server gets other bytes: their digests would be wrong (RFC 9530)."""
+    fields = ("content-digest: x", "repr-digest: x", "digest: x", "content-md5: x")
+    _, asked = await send(serve, upstream, ENCODE["gzip"](LONG), "content-encoding: gzip", *fields)
+    assert set(asked[0].names) == {"host", "content-length"}
+    _, asked = await send(serve, upstream, LONG, "content-encoding: identity", *fields)
+    assert {"content-digest", "repr-digest", "digest", "content-md5"} < set(asked[0].names)
+
+
+async def test_a_body_in_clear_is_not_read(serve: Serve, upstream: UpstreamMaker) -> None:
+    """`identity` leaves nothing to undo, and no bound to keep: it streams on, of any length."""
+    _, asked = await send(
+        serve, upstream, LONG, "content-encoding: identity", max_request=len(LONG) - 1
+    )
+    assert (asked[0].body, asked[0]["content-encoding"]) == (LONG, None)
+
+
 async def test_layers_inside_read_it(serve: Serve, upstream: UpstreamMaker) -> None:
     """The cache finds the model call in a body that came compressed."""
     server = Server(ok(b"{}", JSON))
@@ -59,12 +80,18 @@ async def test_by_default_it_passes(serve: Serve, upstream: UpstreamMaker) -> No
     assert (asked[0].body, asked[0]["content-encoding"]) == (body, "gzip")
 
 
+_FAR = zstandard.ZstdCompressionParameters.from_level(3, window_log=27)
+HUGE_WINDOW = zstandard.ZstdCompressor(compression_params=_FAR).compress(bytes(9 << 20))
+"""A decoder would have to hold 9 MiB for it."""
+
 REFUSED: list[tuple[bytes, tuple[str, ...], int, str]] = [
     (b"no gzip", ("content-encoding: gzip",), 400, "malformed_body"),
     (ENCODE["gzip"](LONG)[:-9], ("content-encoding: gzip",), 400, "malformed_body"),
     (ENCODE["zstd"](LONG)[:-9], ("content-encoding: zstd",), 400, "malformed_body"),
     (ENCODE["br"](LONG)[:-9], ("content-encoding: br",), 400, "malformed_body"),
     (b"", ("content-encoding: gzip",), 400, "malformed_body"),
+    (HUGE_WINDOW, ("content-encoding: zstd",), 400, "malformed_body"),
+    (b"\x11" + bytes(30), ("content-encoding: br",), 400, "malformed_body"),  # of 2^30 and more
     (b"x", ("content-encoding: compress",), 415, "unsupported_content_encoding"),
     (b"x", ("content-encoding: gzip, br",), 415, "unsupported_content_encoding"),
     (
@@ -141,3 +168,45 @@ def test_members_that_follow_one_another_are_one_body(coding: str) -> None:
     assert expand(coding, body, len(LONG) + 4) == LONG + b"more"
     with pytest.raises(TooLarge):
         expand(coding, body, len(LONG) + 3)
+
+
+@pytest.mark.parametrize("coding", ["gzip", "zstd"])
+def test_members_are_counted(coding: str) -> None:
+    """MAX_MEMBERS pass, one more does not."""
+    one = ENCODE[coding](b"")
+    assert expand(coding, one * MAX_MEMBERS, 1) == b""
+    with pytest.raises(Malformed, match="members"):
+        expand(coding, one * (MAX_MEMBERS + 1), 1)
+
+
+@pytest.mark.parametrize("coding", ["gzip", "zstd"])
+def test_many_members_cost_as_much_as_their_bytes(
+    coding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No member's reader is given more than a piece of what follows it, which it would copy."""
+    given = 0
+
+    class Counting:
+        def __init__(self, it: Any) -> None:
+            self._it = it
+
+        def decompress(self, piece: bytes, *bound: int) -> bytes:
+            nonlocal given
+            given += len(piece)
+            found: bytes = self._it.decompress(piece, *bound)
+            return found
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._it, name)
+
+    members = codings._members
+    monkeypatch.setattr(
+        codings, "_members",
+        lambda body, name, begin, most: members(body, name, lambda: Counting(begin()), most),
+    )  # fmt: skip
+    count = 200
+    for one in (b"", random.Random(5).randbytes(1500), LONG):
+        given = 0
+        body = ENCODE[coding](one) * count
+        assert expand(coding, body, len(one) * count) == one * count
+        assert given <= 1024 * count + 3 * len(body)

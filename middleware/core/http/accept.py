@@ -9,6 +9,7 @@ from .fields import OWS, TOKEN, split
 MAX_RANGES = 64
 """Members of an Accept that are looked at."""
 
+_QUOTED = re.compile(rb'"(?:[^"\\]|\\.)*"')
 _WEIGHT = re.compile(rb"0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?")
 
 
@@ -42,6 +43,8 @@ def parse_accept(value: bytes | None) -> Accept:
         return ANYTHING
     ranges: dict[bytes, float] = {}
     for member in split(value)[:MAX_RANGES]:
+        if b'"' in member:
+            member = _QUOTED.sub(b"", member)  # a semicolon in there divides nothing
         media_range, *parameters = (part.strip(OWS).lower() for part in member.split(b";"))
         main, _, sub = media_range.partition(b"/")
         if TOKEN.fullmatch(main) is None or TOKEN.fullmatch(sub) is None:

@@ -6,7 +6,8 @@ from .dates import parse_date
 
 
 def retry_after(value: bytes | None, now: float) -> float | None:
-    """Seconds, 0 or more; None where there is no such field, or nothing that can be read.
+    """Seconds, 0 or more; None where there is no such field, or nothing that can be read. More
+    than 2^31 is 2^31, as RFC 9111 section 1.2.2 has it of other seconds.
 
     now: wall-clock seconds, which a date is compared with.
     """
@@ -14,6 +15,6 @@ def retry_after(value: bytes | None, now: float) -> float | None:
         return None
     text = value.strip()
     if text.isdigit():
-        return float(text) if len(text) <= 9 else None
+        return min(float(text), 2.0**31)
     date = parse_date(text, now)
     return None if date is None else max(0.0, date - now)
