@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    model_validator,
+)
 
 from proxy.units import PositiveSize, off_as_text, unit
 
@@ -43,7 +51,9 @@ class Template(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    begin: str = Field("", description="What the prompt begins with.")
+    begin: str = Field(
+        "", description="What the prompt begins with, behind the token that TGI puts there."
+    )
     system: Around | None = Field(None, description="Around a system message; null: refused.")
     user: Around = Field(description="Around what the user says.")
     assistant: Around = Field(description="Around what the model said before.")
@@ -94,3 +104,18 @@ class TranscodeConfig(BaseModel):
     max_body: PositiveSize = unit(
         "16MiB", "The largest body that is converted, in either form; over it 413, or 502."
     )
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Self:
+        if self.embeddings != "off" and (self.upstream, "msgpack" in self.clients) != (
+            "json",
+            True,
+        ):
+            raise ValueError("`embeddings` is for MessagePack `clients` and `upstream: json`")
+        if self.dialect != "off" and self.upstream != "json":
+            raise ValueError("either API of a `dialect` is JSON: `upstream: json` is expected")
+        if self.template != "chatml" and self.dialect != "tgi":
+            raise ValueError("a `template` is for `dialect: tgi`; no other asks for prompts")
+        if self.model is not None and self.dialect != "openai":
+            raise ValueError("a `model` is for `dialect: openai`; no other asks for one")
+        return self

@@ -20,7 +20,7 @@ from . import config
 
 _OF_THE_BODY = frozenset(
     (b"content-type", b"content-length", b"content-encoding", b"accept", b"accept-encoding",
-     b"etag", b"content-md5", b"content-digest", b"repr-digest")
+     b"accept-ranges", b"etag", b"content-md5", b"content-digest", b"repr-digest", b"digest")
 )  # fmt: skip
 
 
@@ -90,6 +90,7 @@ class Dialect:
                 raise Untranslated("the server's answer is none of its API's") from None
         response.headers = _headers(response.headers, b"application/json")
         response.body = orjson.dumps(told)
+        response.trailers = []  # what they sign is gone
         response.chunked = False
         return response
 

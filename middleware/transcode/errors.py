@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from proxy.errors import ProxyError, UpstreamError
+from proxy.errors import BodyTooLarge, ProxyError, UpstreamError
 from proxy.exchange import Request
 
 from ..core.documents import Unsayable, read_json, write_msgpack
@@ -44,9 +44,8 @@ class AnswerTooLarge(UpstreamError):
     code = "answer_too_large"
 
 
-REFUSALS = (
-    NotConvertible, UnsupportedMediaType, NotAcceptable, AnswerNotConvertible, AnswerTooLarge,
-)  # fmt: skip
+REQUEST_REFUSALS = (NotConvertible, UnsupportedMediaType, NotAcceptable, BodyTooLarge)
+ANSWER_REFUSALS = (AnswerNotConvertible, AnswerTooLarge)
 
 
 class MsgpackErrors:

@@ -14,7 +14,7 @@ from ..core.http.converted import varying
 from .answers import Answers
 from .config import TranscodeConfig
 from .dialect import Dialect, template_of
-from .errors import REFUSALS, MsgpackErrors
+from .errors import ANSWER_REFUSALS, REQUEST_REFUSALS, MsgpackErrors
 from .plan import Plan, Plans
 from .requests import Requests
 
@@ -91,7 +91,7 @@ class _Bound:
         """
         response = await self._next(request)
         kind = essence(response.header(b"content-type"))
-        if form_of(kind) is not None or kind == EVENT_STREAM:
+        if form_of(kind) is not None or kind == EVENT_STREAM or response.status == 304:
             response.headers = varying(response.headers, b"Accept")
         return response
 
@@ -102,13 +102,17 @@ class _Bound:
             if plan.refuse is not None:
                 raise plan.refuse()
             asked = await self._requests.convert(plan, request, base64)
-            if asked.converted:
-                self._count["request"]()
-            response = await self._next(request)
-            if plan.passes and not asked.base64:
-                return response
+        except REQUEST_REFUSALS as error:
+            self._refused.labels(self._route, error.code).inc()
+            raise
+        if asked.converted:
+            self._count["request"]()
+        response = await self._next(request)
+        if plan.passes and not asked.base64:
+            return response
+        try:
             part = await self._answers.convert(plan, request, response, asked)
-        except REFUSALS as error:
+        except ANSWER_REFUSALS as error:
             self._refused.labels(self._route, error.code).inc()
             raise
         if part is not None:

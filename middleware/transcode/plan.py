@@ -12,6 +12,7 @@ from proxy.exchange import Request
 
 from ..core.forms import EVENT_STREAM, JSON_TYPE, MSGPACK_TYPES, Form, essence, form_of
 from ..core.http.accept import Accept, parse_accept
+from ..core.http.fields import split
 from .config import TranscodeConfig
 from .errors import NotAcceptable, UnsupportedMediaType
 
@@ -137,7 +138,7 @@ class Plans:
         """The client's Accept with the server's form in the place of the others."""
         if accept is None:
             return None
-        members = [one for one in (part.strip(b" \t") for part in accept.split(b",")) if one]
+        members = split(accept)
         kept = [member for member in members if essence(member) not in _OURS]
         if len(kept) == len(members):
             return None

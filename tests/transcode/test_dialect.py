@@ -195,6 +195,26 @@ async def test_an_error_page_of_the_server_keeps_its_status(
     assert orjson.loads(got.body)["error"]["type"] == "server_error"
 
 
+async def test_no_field_of_the_bytes_that_are_gone(serve: Serve, upstream: UpstreamMaker) -> None:
+    """Neither digests nor tags nor trailers, which may sign them; the rest comes through."""
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        told = orjson.dumps({"generated_text": "a", "details": {"finish_reason": "length"}})
+        fields = ("digest: x", "content-md5: x", "repr-digest: x", 'etag: "x"', "accept-ranges: a")
+        peer.send(
+            head("HTTP/1.1 200 OK", "transfer-encoding: chunked", "x-kept: y", *fields)
+            + chunk(told) + b"0\r\nx-signed: z\r\n\r\n"
+        )  # fmt: skip
+
+    running = await serve(await upstream(script), chain=[{TRANSCODE: {"dialect": "tgi"}}])
+    client = await running.connect()
+    got = await client.exchange("POST", "/v1/completions", body=b'{"prompt": "p"}')
+    assert orjson.loads(got.body)["choices"][0]["text"] == "a"
+    assert sorted(got.names) == ["content-length", "content-type", "x-kept"]
+    assert got.trailers == []
+
+
 async def test_messagepack_and_the_dialect_go_together(through: Through) -> None:
     """A client may speak another form and another API at once."""
     import msgpack

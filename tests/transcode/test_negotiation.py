@@ -99,6 +99,7 @@ def test_the_name_where_the_client_has_none() -> None:
         (M, J),
         (f"{M}, {X};q=0.3", J),
         (f"{M};q=0.9, text/html;q=0.1 , */*;q=0.01", f"{J}, text/html;q=0.1, */*;q=0.01"),
+        (f'text/html;x="a, {M}, b", {M}', f'{J}, text/html;x="a, {M}, b"'),
         ("*/*", None),
         (None, None),
     ],

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
+import pytest
 import yaml
+from pydantic import ValidationError
 
 from middleware.transcode.config import TranscodeConfig
 from proxy.loader import load
@@ -42,3 +45,20 @@ def test_the_example_file_loads() -> None:
     (layer, *_) = load(ROOT / "conf" / "transcode.yaml", {}).chain
     assert layer.name == "transcode"
     assert layer.config == TranscodeConfig(embeddings="float32", make_base64=True)
+
+
+@pytest.mark.parametrize(
+    ("keys", "why"),
+    [
+        ({"embeddings": "float32", "clients": ["json"]}, "`embeddings` is for"),
+        ({"embeddings": "float16", "upstream": "msgpack"}, "`embeddings` is for"),
+        ({"dialect": "tgi", "upstream": "msgpack"}, "`upstream: json`"),
+        ({"dialect": "openai", "template": "plain"}, "`dialect: tgi`"),
+        ({"template": {"user": "{content}", "assistant": "{content}"}}, "`dialect: tgi`"),
+        ({"dialect": "tgi", "model": "m"}, "`dialect: openai`"),
+    ],
+)
+def test_keys_that_do_nothing_together_are_refused(keys: dict[str, Any], why: str) -> None:
+    """When the file is read, and with what they want."""
+    with pytest.raises(ValidationError, match=why):
+        TranscodeConfig.model_validate(keys)

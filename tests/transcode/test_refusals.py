@@ -116,6 +116,9 @@ async def test_the_size_of_a_request(over: int, rig: MakeRig) -> None:
     if over:
         assert unpacked(answer)["error"]["code"] == "body_too_large"
         assert two.server.seen == []
+        for rigged in (one, two):
+            labels = {"route": "/*", "code": "body_too_large"}
+            assert rigged.count("remora_transcode_refused_total", **labels) == 1
 
 
 @pytest.mark.parametrize("over", [0, 1])

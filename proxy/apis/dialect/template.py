@@ -1,7 +1,8 @@
 """Chat messages as one prompt, for a server that takes no messages.
 
 The formats are those that the models were trained on, as their chat templates on the Hugging Face
-hub have them; a model of another kind needs a mapping of its own.
+hub have them; a model of another kind needs a mapping of its own. The token that begins every text
+(`<s>`, `<|begin_of_text|>`) is in none of them: TGI puts it before each prompt.
 """
 
 from __future__ import annotations
@@ -16,28 +17,39 @@ CONTENT = "{content}"
 
 class Template(NamedTuple):
     """begin: before everything. roles: text with {content} for each role. ask: what the model goes
-    on from.
+    on from. joins: what the system says stands at the head of what the user says next.
     """
 
     begin: str
     roles: Mapping[str, str]
     ask: str
+    joins: bool = False
 
     def prompt(self, messages: Any) -> str:
         """Raises Untranslatable where a message has no text, or a role that is not known here."""
         if not isinstance(messages, list) or not messages:
             raise Untranslatable("`messages` must be a list of messages")
-        parts = [self.begin]
+        parts, joined = [self.begin], ""
         for message in messages:
             if not isinstance(message, dict):
                 raise Untranslatable("each of `messages` must be an object")
             role = message.get("role")
-            around = self.roles.get("system" if role == "developer" else str(role))
+            if role == "developer":
+                role = "system"
+            around = self.roles.get(str(role))
             if around is None:
                 raise Untranslatable(f"messages with the role `{str(role)[:40]}` are not known")
             if message.get("tool_calls"):
                 raise Untranslatable("`tool_calls` have no counterpart in TGI's generate")
-            parts.append(around.replace(CONTENT, _text(message.get("content"))))
+            content = _text(message.get("content"))
+            if self.joins and role == "system":
+                joined += around.replace(CONTENT, content)
+                continue
+            if role == "user":
+                content, joined = joined + content, ""
+            parts.append(around.replace(CONTENT, content))
+        if joined:
+            raise Untranslatable("a system message must be followed by one of the user here")
         return "".join(parts) + self.ask
 
 
@@ -63,18 +75,19 @@ TEMPLATES: Mapping[str, Template] = {
         "", _alike("<|im_start|>{role}\n{content}<|im_end|>\n"), "<|im_start|>assistant\n"
     ),
     "llama3": Template(
-        "<|begin_of_text|>",
+        "",
         _alike("<|start_header_id|>{role}<|end_header_id|>\n\n{content}<|eot_id|>"),
         "<|start_header_id|>assistant<|end_header_id|>\n\n",
     ),
     "mistral": Template(
-        "<s>",
+        "",
         {
-            "system": "[INST] {content} [/INST]",
+            "system": "{content}\n\n",
             "user": "[INST] {content} [/INST]",
             "assistant": " {content}</s>",
         },
         "",
+        joins=True,
     ),
     "zephyr": Template("", _alike("<|{role}|>\n{content}</s>\n"), "<|assistant|>\n"),
     "plain": Template("", _alike("{role}: {content}\n"), "assistant:"),

@@ -23,12 +23,14 @@ DONE = b"data: [DONE]\n\n"
 def failed(status: int, answer: Any) -> tuple[int, Any]:
     """`{"error", "error_type"}` as OpenAI's error object."""
     told = answer if isinstance(answer, dict) else {}
+    message = told.get("error")
+    if not isinstance(message, str):
+        message = f"the server answered {status}"
     status = _STATUSES.get(status, status)
     kind = "server_error" if status >= 500 else "invalid_request_error"
-    message = told.get("error")
     return status, {
         "error": {
-            "message": message if isinstance(message, str) else f"the server answered {status}",
+            "message": message,
             "type": _TYPES.get(status, kind),
             "param": None,
             "code": told.get("error_type") if isinstance(told.get("error_type"), str) else None,
@@ -111,7 +113,7 @@ class ToCompletion(_Spoken):
         start = self.prompt if self.echo else ""
         logprobs = None
         if self.logprobs:
-            logprobs = self.told(list_of(details.get("tokens")), details.get("top_tokens"), start)
+            logprobs = self.told(list_of(details.get("tokens")), details.get("top_tokens"))
         choice = {
             "index": 0, "text": start + text, "logprobs": logprobs, "finish_reason": reason,
         }  # fmt: skip
@@ -119,9 +121,10 @@ class ToCompletion(_Spoken):
             **self.head("text_completion"), "choices": [choice], "usage": self.used(details),
         }  # fmt: skip
 
-    def told(self, tokens: Sequence[Any], likeliest: Any, before: str) -> dict[str, Any]:
+    def told(self, tokens: Sequence[Any], likeliest: Any, at: int = 0) -> dict[str, Any]:
+        """at: where the first of the tokens begins in the text."""
         texts = [text_of(object_of(token).get("text")) for token in tokens]
-        offsets, at = [], len(before)
+        offsets = []
         for text in texts:
             offsets.append(at)
             at += len(text)
@@ -139,10 +142,7 @@ class ToCompletion(_Spoken):
     def first(self) -> bytes:
         return self.piece(self.prompt) if self.echo else b""
 
-    def piece(
-        self, text: str, reason: str | None = None, tokens: Sequence[Any] = (), tops: Any = None
-    ) -> bytes:
-        logprobs = self.told(tokens, tops, "") if self.logprobs and tokens else None
+    def piece(self, text: str, reason: str | None = None, logprobs: Any = None) -> bytes:
         choice = {"index": 0, "text": text, "logprobs": logprobs, "finish_reason": reason}
         return sse({**self.head("text_completion"), "choices": [choice]})
 
@@ -173,7 +173,8 @@ class ToChat(_Spoken):
             **self.head("chat.completion"), "choices": [choice], "usage": self.used(details),
         }  # fmt: skip
 
-    def told(self, tokens: Sequence[Any], likeliest: Any) -> dict[str, Any]:
+    def told(self, tokens: Sequence[Any], likeliest: Any, at: int = 0) -> dict[str, Any]:
+        """at: for completions alone."""
         few = list_of(likeliest) or [[]] * len(tokens)
         if len(few) != len(tokens):
             raise Untold
@@ -187,10 +188,7 @@ class ToChat(_Spoken):
     def first(self) -> bytes:
         return self._chunk({"role": "assistant", "content": ""}, None, None)
 
-    def piece(
-        self, text: str, reason: str | None = None, tokens: Sequence[Any] = (), tops: Any = None
-    ) -> bytes:
-        logprobs = self.told(tokens, tops) if self.logprobs and tokens else None
+    def piece(self, text: str, reason: str | None = None, logprobs: Any = None) -> bytes:
         return self._chunk({"content": text} if text else {}, reason, logprobs)
 
     def _chunk(self, delta: dict[str, Any], reason: str | None, logprobs: Any) -> bytes:
@@ -223,6 +221,7 @@ class _Turner:
         self._held = Held(spoken.stops)
         self._begun = False
         self._over = False
+        self._at = 0  # characters of the text so far
 
     def feed(self, data: bytes) -> bytes:
         spoken = self._spoken
@@ -237,11 +236,15 @@ class _Turner:
         try:
             token = object_of(event.get("token"))
             text = "" if token.get("special") is True else text_of(token.get("text"))
+            logprobs = None
+            if spoken.logprobs:
+                tops = [event["top_tokens"]] if event.get("top_tokens") else None
+                logprobs = spoken.told([token], tops, self._at)
+                self._at += len(text)
             text = self._held.feed(text)
-            tops = [event["top_tokens"]] if event.get("top_tokens") else None
             ended = event.get("generated_text") is not None
             if text or (spoken.logprobs and not ended):
-                out += spoken.piece(text, None, [token], tops)
+                out += spoken.piece(text, None, logprobs)
             if ended:
                 out += self._end(object_of(event.get("details")))
         except Untold:

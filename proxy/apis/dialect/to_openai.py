@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ...errors import UpstreamClosed, UpstreamError
 from ..base import body_of, count, parse, sse
 from ..convert_tgi import parameters_of
+from ..prompt import prompt_of
 from ..sampling import greedy_by_default
 from ..shape import Untold, list_of, object_of, text_of
 from .spoken import Call, EventTurner, Untranslatable, number_of, refuse, texts_of
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 TGI_TOKENS = 100
 """What TGI writes where `max_new_tokens` is left out; OpenAI's completions would write 16."""
+
+MAX_TEXT = 16 * 1024 * 1024
+"""Bytes of UTF-8 that a streamed text may have: its last event carries all of it."""
 
 _EITHER = (b"/", b"/invocations")
 PATHS = (*_EITHER, b"/generate", b"/generate_stream")
@@ -33,6 +37,11 @@ _READ = (
     "do_sample",
 )  # fmt: skip
 _KNOWN = frozenset((*_NONE, *_SAME, *_READ))
+
+# As remora's own errors have them (`tgi.py`).
+_TYPES = {
+    429: "overloaded", 503: "overloaded", 401: "authentication", 403: "authentication",
+}  # fmt: skip
 
 
 def for_openai(request: Request, model: str | None) -> ToGenerate | None:
@@ -57,9 +66,10 @@ def for_openai(request: Request, model: str | None) -> ToGenerate | None:
     if number_of(asked, "best_of") not in (None, 1):
         raise Untranslatable("`best_of` must be 1")
     stops = texts_of(asked, "stop")
+    most = number_of(asked, "max_new_tokens")
     call: dict[str, Any] = {
         "prompt": body["inputs"],
-        "max_tokens": number_of(asked, "max_new_tokens") or TGI_TOKENS,
+        "max_tokens": TGI_TOKENS if most is None else most,
         **{name: asked[name] for name in _SAME if asked.get(name) is not None},
     }
     if "temperature" not in call:
@@ -105,6 +115,7 @@ class ToGenerate:
         if self.details:
             usage = answer.get("usage")
             said = count(object_of(usage).get("completion_tokens")) if usage else 0
+            said = said or prompt_of(text).tokens
             details = self.ended(choice.get("finish_reason"), stopped, said)
             told["details"] = {**details, "prefill": [], "tokens": []}
         return [told] if self.listed else told
@@ -126,7 +137,7 @@ class ToGenerate:
         kind = "generation" if status >= 500 else "validation"
         return 422 if status == 400 else status, {
             "error": message if isinstance(message, str) else f"the server answered {status}",
-            "error_type": "overloaded" if status in (429, 503) else kind,
+            "error_type": _TYPES.get(status, kind),
         }
 
 
@@ -144,6 +155,7 @@ class _Turner:
     def __init__(self, spoken: ToGenerate) -> None:
         self._spoken = spoken
         self._texts: list[str] = []
+        self._size = 0
         self._reason: Any = None
         self._stopped = ""
         self._tokens = 0
@@ -173,13 +185,17 @@ class _Turner:
                     self._reason = choice["finish_reason"]
                     self._stopped = _stop_of(choice)
                 if text:
+                    self._size += len(text.encode())
+                    if self._size > MAX_TEXT:
+                        raise Untold
                     self._texts.append(text)
                     out += self._event(text, special=False)
             return out
         except Untold:
             self._over = True
+            why = "is too long" if self._size > MAX_TEXT else "is none of OpenAI's"
             raise UpstreamError(
-                "the server's stream is none of OpenAI's", code="upstream_untranslatable"
+                f"the server's stream {why}", code="upstream_untranslatable"
             ) from None
 
     def end(self) -> bytes:

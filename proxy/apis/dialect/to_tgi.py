@@ -9,7 +9,6 @@ import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from ..base import body_of
 from ..prompt import prompt_of
 from .spoken import Call, Untranslatable, number_of, refuse, texts_of
 from .tgi_answers import Models, ToChat, ToCompletion
@@ -36,14 +35,16 @@ _IGNORED = (
     "parallel_tool_calls", "tool_choice", "function_call", "verbosity",
 )  # fmt: skip
 # TGI's own, which clients send besides, as to other servers of this API.
-_SAME = ("frequency_penalty", "repetition_penalty", "top_k", "typical_p", "truncate", "watermark")
+_SAME = ("frequency_penalty", "repetition_penalty", "truncate", "watermark")
+# With one of these TGI samples, whatever else is said.
+_OF_SAMPLING = ("top_k", "typical_p")
 
 _READ = (
     "model", "messages", "prompt", "stream", "stream_options", "temperature", "top_p", "max_tokens",
     "max_completion_tokens", "stop", "seed", "n", "echo", "logprobs", "top_logprobs",
     "response_format",
 )  # fmt: skip
-_KNOWN = frozenset((*_NONE, *_IGNORED, *_SAME, *_READ))
+_KNOWN = frozenset((*_NONE, *_IGNORED, *_SAME, *_OF_SAMPLING, *_READ))
 
 
 def for_tgi(request: Request, template: Template) -> ToChat | ToCompletion | Models | None:
@@ -53,7 +54,9 @@ def for_tgi(request: Request, template: Template) -> ToChat | ToCompletion | Mod
         return Models()
     if request.method != b"POST" or path not in PATHS:
         return None
-    body = body_of(request)
+    body = request.json()
+    if not isinstance(body, dict):
+        raise Untranslatable("the body must be a JSON object")
     for name in body.keys() - _KNOWN:
         if body[name] is not None:
             raise Untranslatable(
@@ -68,7 +71,11 @@ def for_tgi(request: Request, template: Template) -> ToChat | ToCompletion | Mod
     parameters = {"details": True, **_sampling(body), **_length(body, chat)}
     if stops:
         parameters["stop"] = stops
-    if (likeliest := _likeliest(body, chat)) is not None and likeliest > 0:
+    echo = not chat and body.get("echo") is True
+    likeliest = _likeliest(body, chat)
+    if echo and likeliest is not None:
+        raise Untranslatable("`echo` with `logprobs` has no counterpart in TGI's generate")
+    if likeliest:
         parameters["top_n_tokens"] = likeliest
     if (grammar := _grammar(body.get("response_format"))) is not None:
         parameters["grammar"] = grammar
@@ -89,7 +96,7 @@ def for_tgi(request: Request, template: Template) -> ToChat | ToCompletion | Mod
         prompt=prompt,
         prompt_tokens=prompt_of(prompt).tokens,
         stops=stops,
-        echo=not chat and body.get("echo") is True,
+        echo=echo,
         logprobs=likeliest is not None,
         usage=isinstance(options, dict) and options.get("include_usage") is True,
     )
@@ -109,6 +116,7 @@ def _sampling(body: dict[str, Any]) -> dict[str, Any]:
     temperature = number_of(body, "temperature")
     if temperature != 0:
         parameters["do_sample"] = True
+        parameters |= {name: body[name] for name in _OF_SAMPLING if body.get(name) is not None}
         if temperature not in (None, 1):
             parameters["temperature"] = temperature
         top_p = number_of(body, "top_p")
@@ -125,17 +133,15 @@ def _length(body: dict[str, Any], chat: bool) -> dict[str, Any]:
     for name in ("max_completion_tokens", "max_tokens"):
         if (most := number_of(body, name)) is not None:
             return {"max_new_tokens": most}
-    return {} if chat else {"max_new_tokens": COMPLETION_TOKENS}
+    # Null is as many as fit, which a chat may take; left out, TGI stops after 100.
+    return {"max_new_tokens": None if chat else COMPLETION_TOKENS}
 
 
-def _likeliest(body: dict[str, Any], chat: bool) -> int | None:
+def _likeliest(body: dict[str, Any], chat: bool) -> float | None:
     """How many likelier tokens are asked for with each; None: no logprobs at all."""
-    if chat:
-        if body.get("logprobs") is not True:
-            return None
-        return int(number_of(body, "top_logprobs") or 0)
-    asked = number_of(body, "logprobs")
-    return None if asked is None else int(asked)
+    if not chat:
+        return number_of(body, "logprobs")
+    return number_of(body, "top_logprobs") or 0 if body.get("logprobs") is True else None
 
 
 def _grammar(form: Any) -> dict[str, Any] | None:

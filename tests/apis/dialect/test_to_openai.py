@@ -9,8 +9,9 @@ import pytest
 
 from proxy.apis.dialect import Untranslatable, translate
 from proxy.apis.dialect.template import TEMPLATES
+from proxy.apis.dialect.to_openai import MAX_TEXT
 from proxy.apis.shape import Untold
-from proxy.errors import UpstreamClosed
+from proxy.errors import UpstreamClosed, UpstreamError
 from proxy.exchange import Request
 
 
@@ -31,6 +32,8 @@ PARAMETERS: list[tuple[dict[str, Any] | None, dict[str, Any]]] = [
         {"stop": ["x"], "seed": 3, "best_of": 1, "grammar": None, "watermark": False},
         {"max_tokens": 100, "temperature": 0, "stop": ["x"], "seed": 3},
     ),
+    ({"max_new_tokens": 0}, {"max_tokens": 0, "temperature": 0}),  # for the server to refuse
+    ({"max_new_tokens": None}, {"max_tokens": 100, "temperature": 0}),
     ({"truncate": 9}, {"max_tokens": 100, "temperature": 0, "truncate_prompt_tokens": 9}),
 ]
 
@@ -96,6 +99,14 @@ def test_an_answer() -> None:
     }  # fmt: skip
 
 
+def test_tokens_that_nobody_counted() -> None:
+    """Of a server that tells no usage they are estimated: 4 bytes each."""
+    spoken = made("/generate", {"inputs": "p", "parameters": {"details": True}})
+    for uncounted in ({}, {"usage": None}, {"usage": {}}):
+        told = spoken.answer({"choices": [{"text": "ab" * 6}], **uncounted})
+        assert told["details"]["generated_tokens"] == 3
+
+
 def test_what_stopped_it_is_in_the_text() -> None:
     """Where the server tells which: TGI leaves it there."""
     spoken = made("/generate", {"inputs": "p", "parameters": {"details": True, "stop": ["\n"]}})
@@ -139,6 +150,16 @@ def test_a_stream(done: bool) -> None:
     }  # fmt: skip
 
 
+def test_a_stream_of_endless_text() -> None:
+    """MAX_TEXT passes; one byte more ends the stream, for its text has to be kept."""
+    turner = made("/generate_stream", {"inputs": "p"}).events()
+    for data in chunks(*["é" * (MAX_TEXT // 32)] * 16, reason=None):
+        assert turner.feed(data)
+    (one_more,) = chunks("x", reason=None)
+    with pytest.raises(UpstreamError, match="too long"):
+        turner.feed(one_more)
+
+
 def test_a_stream_that_breaks_is_told() -> None:
     """An error of the server is TGI's error event; an early end is none."""
     turner = made("/generate_stream", {"inputs": "p"}).events()
@@ -159,6 +180,8 @@ def test_a_stream_that_breaks_is_told() -> None:
         (400, {"object": "error", "message": "old"}, (422, "old", "validation")),
         (429, {"error": {"message": "x"}}, (429, "x", "overloaded")),
         (500, None, (500, "the server answered 500", "generation")),
+        (401, {"error": {"message": "no key"}}, (401, "no key", "authentication")),
+        (503, {}, (503, "the server answered 503", "overloaded")),
     ],
 )
 def test_errors(status: int, answer: Any, told: tuple[int, str, str]) -> None:

@@ -29,6 +29,7 @@ def parameters(**body: Any) -> dict[str, Any]:
     assert called.body["inputs"] == "p"
     asked: dict[str, Any] = called.body["parameters"]
     assert asked.pop("details") is True
+    assert orjson.loads(orjson.dumps(asked)) == asked
     return asked
 
 
@@ -49,9 +50,15 @@ PARAMETERS: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"temperature": 0, "stop": []}, {"max_new_tokens": 16}),
     ({"temperature": 0, "logprobs": 3}, {"top_n_tokens": 3, "max_new_tokens": 16}),
     ({"temperature": 0, "logprobs": 0}, {"max_new_tokens": 16}),
+    # For the server to refuse: a number is passed on as it is, however large.
+    ({"temperature": 0, "logprobs": 1e300}, {"top_n_tokens": 1e300, "max_new_tokens": 16}),
     (
-        {"temperature": 0, "top_k": 5, "repetition_penalty": 1.2, "user": "u", "n": 1},
-        {"top_k": 5, "repetition_penalty": 1.2, "max_new_tokens": 16},
+        {"temperature": 0, "top_k": 5, "typical_p": 0.5, "repetition_penalty": 1.2, "n": 1},
+        {"repetition_penalty": 1.2, "max_new_tokens": 16},
+    ),
+    (
+        {"top_k": 5, "typical_p": 0.5, "user": "u"},
+        {"do_sample": True, "top_k": 5, "typical_p": 0.5, "max_new_tokens": 16},
     ),
 ]
 
@@ -83,6 +90,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"temperature": "hot"}, "a number"),
     ({"seed": -1}, "seed"),
     ({"stop": 5}, "stop"),
+    ({"echo": True, "logprobs": 0}, "`echo` with `logprobs`"),
 ]
 
 
@@ -102,10 +110,10 @@ def test_null_asks_for_nothing(name: str) -> None:
 CHATS = {
     "chatml": "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\nhi<|im_end|>\n"
     "<|im_start|>assistant\n",
-    "llama3": "<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\nS<|eot_id|>"
+    "llama3": "<|start_header_id|>system<|end_header_id|>\n\nS<|eot_id|>"
     "<|start_header_id|>user<|end_header_id|>\n\nhi<|eot_id|>"
     "<|start_header_id|>assistant<|end_header_id|>\n\n",
-    "mistral": "<s>[INST] S [/INST][INST] hi [/INST]",
+    "mistral": "[INST] S\n\nhi [/INST]",
     "zephyr": "<|system|>\nS</s>\n<|user|>\nhi</s>\n<|assistant|>\n",
     "plain": "system: S\nuser: hi\nassistant:",
 }
@@ -117,7 +125,32 @@ def test_a_chat_is_a_prompt(name: str) -> None:
     messages = [{"role": "developer", "content": "S"}, *HI]
     called = made("/v1/chat/completions", {"messages": messages}, name).call
     assert called.body["inputs"] == CHATS[name]
-    assert "max_new_tokens" not in called.body["parameters"]
+    assert called.body["parameters"] == {
+        "details": True, "do_sample": True, "max_new_tokens": None,
+    }  # fmt: skip
+
+
+def test_what_the_system_says_joins_what_the_user_says_next() -> None:
+    """Where the format has no place for it, as Mistral's; with nobody to follow it is refused."""
+
+    def inputs(*roles: str) -> Any:
+        messages = [{"role": role, "content": role[0]} for role in roles]
+        return made("/v1/chat/completions", {"messages": messages}, "mistral").call.body["inputs"]
+
+    assert inputs("user", "assistant", "user") == "[INST] u [/INST] a</s>[INST] u [/INST]"
+    assert inputs("system", "system", "user", "assistant", "system", "user") == (
+        "[INST] s\n\ns\n\nu [/INST] a</s>[INST] s\n\nu [/INST]"
+    )
+    with pytest.raises(Untranslatable, match="followed"):
+        inputs("user", "system")
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b'"x"', b"\x1f\x8b"])
+def test_a_body_that_is_no_object_is_refused(body: bytes) -> None:
+    """By what it should be."""
+    request = Request(b"POST", b"/v1/completions", [], body)
+    with pytest.raises(Untranslatable, match="JSON object"):
+        translate(request, "tgi", TEMPLATES["chatml"], None)
 
 
 def test_braces_in_a_message_are_text() -> None:
@@ -173,17 +206,28 @@ def test_what_stopped_it_is_not_in_the_text() -> None:
     assert spoken.answer(whole("length"))["choices"][0]["text"] == " a b"
 
 
-def test_echo_and_logprobs() -> None:
-    """The prompt stands before the text, and offsets count from it."""
-    spoken = made("/v1/completions", {"prompt": "pp", "echo": True, "logprobs": 1})
-    (choice,) = spoken.answer(whole("length", top_tokens=[[TOKENS[1]], []]))["choices"]
+def test_echo() -> None:
+    """The prompt stands before the text, whole and streamed."""
+    spoken = made("/v1/completions", {"prompt": "pp", "echo": True, "stream": True})
+    (choice,) = spoken.answer(whole("length"))["choices"]
     assert choice["text"] == "pp a b"
+    events = stream(spoken, TOKENS, "length")
+    assert [event["choices"][0]["text"] for event in events] == ["pp", " a", " b", ""]
+
+
+def test_logprobs() -> None:
+    """Each token with the likelier ones and its place in the text, whole and streamed alike."""
+    spoken = made("/v1/completions", {"prompt": "pp", "logprobs": 1, "stream": True})
+    (choice,) = spoken.answer(whole("length", top_tokens=[[TOKENS[1]], []]))["choices"]
     assert choice["logprobs"] == {
         "tokens": [" a", " b"],
         "token_logprobs": [-0.5, -0.25],
         "top_logprobs": [{" b": -0.25}, {}],
-        "text_offset": [2, 4],
+        "text_offset": [0, 2],
     }
+    parts = [event["choices"][0]["logprobs"] for event in stream(spoken, TOKENS, "length")]
+    assert [part["text_offset"] for part in parts[:-1]] == [[0], [2]]
+    assert [part["tokens"] for part in parts[:-1]] == [[" a"], [" b"]]
 
 
 def test_a_chat_answer() -> None:
@@ -283,6 +327,12 @@ def test_errors(status: int, answer: Any, told: int, kind: str, code: str | None
     got, body = made("/v1/completions", {"prompt": "p"}).error(status, answer)
     assert (got, body["error"]["type"], body["error"]["code"]) == (told, kind, code)
     assert body["error"]["message"]
+
+
+def test_an_error_that_says_nothing_is_told_by_its_own_status() -> None:
+    """By the server's, which its log has, and not by the one that the client gets."""
+    got, body = made("/v1/completions", {"prompt": "p"}).error(422, None)
+    assert (got, body["error"]["message"]) == (400, "the server answered 422")
 
 
 def test_models() -> None:

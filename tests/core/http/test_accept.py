@@ -26,6 +26,8 @@ MSGPACK = b"application/msgpack"
         (b"application/json;q=0.3;ext=1", 0.3, 0),
         (b"application/json;Q=0.3", 0.3, 0),
         (b'application/json;a="q=0.1,";q=0.3', 0.3, 0),
+        (b'application/json;a="x;q=0.1";q=0.3, application/msgpack;a="\\";q=0"', 0.3, 1),
+        (b'application/json;a="x;q=0.3', 0.3, 0),  # never closed: no quote
         (b"application/*", 1, 1),
         (b"application/*;q=0.5, application/json", 1, 0.5),
         (b"application/*;q=0.5, application/json;q=0", 0, 0.5),
