@@ -89,6 +89,7 @@ def check_endpoint(text: str) -> str:
     try:
         url = urlsplit(text)
         port = url.port
+        (url.hostname or "").encode("idna")  # as it will be looked up, and asked for in TLS
     except ValueError:
         raise ValueError(f"the host or the port of `{_shown(text)}` cannot be read") from None
     if url.username is not None or url.password is not None:

@@ -123,6 +123,14 @@ class Timeouts(Model):
     total: OptionalDuration = unit("off", "Time for the whole exchange.")
 
 
+def _in_dns(name: str) -> str:
+    try:
+        name.encode("idna")
+    except UnicodeError:
+        raise ValueError("no host has such a name: a part is empty or over 63 characters") from None
+    return name
+
+
 class UpstreamTLS(Model):
     """TLS towards `https://` endpoints."""
 
@@ -130,7 +138,7 @@ class UpstreamTLS(Model):
     cert: File | None = Field(None, description="PEM file with a client certificate.")
     key: File | None = Field(None, description="PEM file with the client certificate's key.")
     verify: bool = Field(True, description="Check the certificate and the name in it.")
-    server_name: str | None = Field(
+    server_name: Annotated[Host, AfterValidator(_in_dns)] | None = Field(
         None, description="Name to ask for and to check. Null: the endpoint's host."
     )
 

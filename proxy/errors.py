@@ -14,6 +14,7 @@ class ProxyError(Exception):
     status: HTTP status of the answer. code: stable, snake_case. retry_after: seconds, or None.
     close: the client's connection cannot be used again (its framing is not to be trusted).
     headers: fields the answer carries besides, such as the www-authenticate of a 401.
+    detail: what the log says besides, and no client is told; empty where the message says all.
     """
 
     status = 500
@@ -28,9 +29,11 @@ class ProxyError(Exception):
         code: str | None = None,
         retry_after: float | None = None,
         headers: Sequence[tuple[bytes, bytes]] = (),
+        detail: str = "",
     ) -> None:
         super().__init__(message)
         self.message = message
+        self.detail = detail
         self.retry_after = retry_after
         self.headers = headers
         if status is not None:
@@ -82,7 +85,10 @@ class Unavailable(ProxyError):
 
 
 class UpstreamError(ProxyError):
-    """The upstream failed in a way of its own. `sent`: it may have seen the request."""
+    """The upstream failed in a way of its own. `sent`: it may have seen the request.
+
+    The message names the upstream as the file does: an address is for `detail`.
+    """
 
     status = 502
     code = "upstream_error"

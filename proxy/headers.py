@@ -215,7 +215,7 @@ def with_host(headers: Headers, authority: bytes) -> Headers:
 
 def without_length(headers: Headers) -> Headers:
     """`headers` less any Content-Length."""
-    return [pair for pair in headers if kind_of(pair[0]) != Kind.CONTENT_LENGTH]
+    return [pair for pair in headers if len(pair[0]) != 14 or pair[0].lower() != b"content-length"]
 
 
 def with_length(headers: Headers, size: int) -> Headers:

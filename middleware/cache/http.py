@@ -265,7 +265,9 @@ class HttpCaching:
             if not isinstance(error, UpstreamError):
                 raise
             # RFC 9111 section 5.2.2.2: what must be validated and cannot be is 504.
-            raise NotValidated("the stored answer is stale, and the upstream failed") from error
+            raise NotValidated(
+                "the stored answer is stale, and the upstream failed", detail=error.detail
+            ) from error
         if response.status in reuse.ERRORS and self._after_error(request, entry):
             _drop(response)
             tally.stale += 1

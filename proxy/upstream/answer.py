@@ -14,7 +14,7 @@ from .. import config
 from ..errors import UpstreamError, UpstreamProtocolError
 from ..exchange import Headers, Request, Response, Stream
 from ..headers import FORBIDDEN_TRAILERS, kind_of
-from .head import NO_BODY, UNTIL_CLOSE, read_head
+from .head import NO_BODY, UNTIL_CLOSE, Unframed, read_head
 
 MAX_INTERIM = 16
 """1xx answers to one request; more is a server gone wrong."""
@@ -27,6 +27,7 @@ _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 class AnswerReader:
     """One answer at a time: `expect` a request's, `feed` what comes, look at what is known.
 
+    who: the server, as errors call it.
     response: set once its head is read. chunks: body that came before anybody took `stream`.
     complete: the answer is whole. keep: and the connection can carry another.
     """
@@ -34,12 +35,13 @@ class AnswerReader:
     # fmt: off
     __slots__ = (
         "_dry", "_failure", "_fields", "_interim", "_limits", "_parser", "_reason", "_request",
-        "chunks", "complete", "ending", "keep", "response", "stream",
+        "_who", "chunks", "complete", "ending", "keep", "response", "stream",
     )
     # fmt: on
 
-    def __init__(self, limits: config.ResponseLimits) -> None:
+    def __init__(self, limits: config.ResponseLimits, who: str) -> None:
         self._limits = limits
+        self._who = who
         self._parser = httptools.HttpResponseParser(self)
 
     def expect(self, request: Request) -> None:
@@ -65,9 +67,7 @@ class AnswerReader:
             return data[upgrade.args[0] :]
         except httptools.HttpParserError as error:
             if not self.complete or (self.response is not None and self.response.status == 101):
-                raise self._failure or UpstreamProtocolError(
-                    f"the upstream sent bad HTTP: {error}"
-                ) from error
+                raise self._failure or self._refuse(f"bad HTTP: {error}") from error
             # The answer is whole; what follows it is not. Deliver it, trust nothing after it.
             self.keep = False
         else:
@@ -116,9 +116,8 @@ class AnswerReader:
             self.response, self.ending, close = read_head(
                 request, status, reason, fields, http10=http10
             )
-        except UpstreamError as error:
-            self._failure = error
-            raise
+        except Unframed as error:
+            raise self._refuse(str(error)) from None
         if request.method == b"HEAD":
             # llhttp was not told that no body follows: this parser's work ends here.
             self.keep = not close and not http10
@@ -182,5 +181,5 @@ class AnswerReader:
             ]
 
     def _refuse(self, what: str) -> UpstreamError:
-        self._failure = UpstreamProtocolError(f"the upstream sent {what}")
+        self._failure = UpstreamProtocolError(f"{self._who} sent {what}")
         return self._failure

@@ -41,7 +41,7 @@ class BodyWriter:
         if self._error is not None:
             raise self._error
         if self._kept is None:
-            raise UpstreamClosed("too much of the body was sent to send it again")
+            raise connection.error(UpstreamClosed, "closed a kept connection amid a long body")
         for chunk in self._kept:
             connection.write_body(self._frame(chunk))
         if self.ended:

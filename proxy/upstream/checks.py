@@ -39,7 +39,9 @@ class Check:
         except TimeoutError:
             return f"no answer within {self._settings.timeout:g} s"
         except ProxyError as error:
-            return error.message
+            # Whoever reads the log knows the endpoint already.
+            how = error.detail.removeprefix(self._pool.endpoint.name).removeprefix(": ")
+            return how or error.message
         finally:
             request.finish()
         if isinstance(response.body, Stream):

@@ -16,6 +16,7 @@ class Endpoint:
     """Where to connect: host and port, or the path of a unix socket. tls: None for plain.
 
     asked: the host as the file writes it, where `host` is an address that it resolved to.
+    upstream: whose endpoint it is.
     """
 
     name: str
@@ -25,6 +26,12 @@ class Endpoint:
     tls: ssl.SSLContext | None = None
     server_name: str | None = None
     asked: str = ""
+    upstream: str = ""
+
+    @property
+    def told(self) -> str:
+        """What a client may know of it: the upstream's name, and no address."""
+        return f"the upstream `{self.upstream}`"
 
     @property
     def authority(self) -> bytes:
@@ -58,9 +65,11 @@ def bracketed(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def endpoints(upstream: config.Upstream) -> list[Endpoint]:
-    """Those of the file, in its order. Raises OSError when a file of `tls` cannot be used."""
-    return [_endpoint(url, upstream.tls) for url in upstream.endpoints]
+def endpoints(name: str, upstream: config.Upstream) -> list[Endpoint]:
+    """Those of the upstream so named, in the file's order. Raises OSError when a file of `tls`
+    cannot be used.
+    """
+    return [replace(_endpoint(url, upstream.tls), upstream=name) for url in upstream.endpoints]
 
 
 def _endpoint(url: str, tls: config.UpstreamTLS) -> Endpoint:

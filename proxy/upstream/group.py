@@ -39,7 +39,7 @@ class Group:
         self._upstream = upstream
         self._env = env
         self._loop = loop
-        self._written = endpoints(upstream)
+        self._written = endpoints(name, upstream)
         self.members: list[Member] = [self._member(one) for one in self._written]
         self._following: dict[str, list[Member]] = {}
         """Members by the endpoint, as written, whose host they are an address of."""
@@ -185,16 +185,16 @@ class Group:
             return
         group = self._following[endpoint.name]
         # Before the first answer the name itself is the member.
-        known = [one.pool.endpoint.host for one in group if one.pool.endpoint.asked]
-        joined, left, left_out = names.change(known, found, most)
-        if not joined and not left:
+        first = any(not one.pool.endpoint.asked for one in group)
+        known = [] if first else [one.pool.endpoint.host for one in group]
+        others = [one.pool.endpoint for one in self.members if one not in group]
+        taken = {(one.host, one.port) for one in others}
+        free = [address for address in found if (address, endpoint.port) not in taken]
+        joined, left, left_out = names.change(known, free, most)
+        gone = [one for one in group if first or one.pool.endpoint.host in left]
+        if not joined and not gone:
             return
-        taken = {one.name for one in self.members if one not in group}
         new = [self._member(endpoint.at(address)) for address in joined]
-        new = [one for one in new if one.name not in taken]
-        gone = [one for one in group if one.pool.endpoint.host not in known or
-                one.pool.endpoint.host in left]  # fmt: skip
-        first = not known
         self._following[endpoint.name] = [one for one in group if one not in gone] + new
         self.members = [one for one in self.members if one not in gone] + new
         for one in gone:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 
-from ..errors import UpstreamProtocolError
 from ..exchange import Headers, Request, Response
 from ..headers import Kind, connection_options, kind_of, without
 
@@ -15,6 +14,11 @@ _CONNECTION = int(Kind.CONNECTION)
 _UPGRADE = int(Kind.UPGRADE)
 _HOP = int(Kind.HOP)
 
+
+class Unframed(Exception):
+    """What the upstream sent leaves in doubt where its answer ends; the message says what it is."""
+
+
 NO_BODY, FIXED, CHUNKED, UNTIL_CLOSE = range(4)
 """How the body of an answer ends (RFC 9112 section 6.3)."""
 
@@ -24,7 +28,7 @@ def read_head(
 ) -> tuple[Response, int, bool]:
     """(the answer without its body, how its body ends, whether it says `Connection: close`).
 
-    Raises UpstreamProtocolError where the framing is not beyond doubt.
+    Raises Unframed.
     """
     headers: Headers = []
     connection: list[bytes] = []
@@ -38,13 +42,13 @@ def read_head(
             headers.append(pair)
         elif kind == _CONTENT_LENGTH:
             if length is not None or not _LENGTH.fullmatch(pair[1]):
-                raise UpstreamProtocolError("the upstream sent a malformed Content-Length")
+                raise Unframed("a malformed Content-Length")
             length = pair[1]
             headers.append(pair)
         elif kind == _TRANSFER_ENCODING:
             # RFC 9112 section 6.1: an HTTP/1.0 message with it has faulty framing.
             if chunked or http10 or pair[1].lower() != b"chunked":
-                raise UpstreamProtocolError("the upstream sent a Transfer-Encoding not chunked")
+                raise Unframed("a Transfer-Encoding not chunked")
             chunked = True
         elif kind == _CONNECTION:
             connection.append(pair[1])
@@ -55,7 +59,7 @@ def read_head(
         elif kind != _HOP:
             headers.append(pair)
     if chunked and length is not None:
-        raise UpstreamProtocolError("the upstream sent Content-Length beside Transfer-Encoding")
+        raise Unframed("Content-Length beside Transfer-Encoding")
     close = False
     if connection:
         options = connection_options(connection)

@@ -39,7 +39,7 @@ class UpstreamConnection(asyncio.Protocol):
     def __init__(self, pool: Pool, loop: asyncio.AbstractEventLoop) -> None:
         self._pool = pool
         self._loop = loop
-        self._answer = AnswerReader(pool.limits)
+        self._answer = AnswerReader(pool.limits, pool.who)
         self._transport: asyncio.Transport | None = None
         self._request: Request | None = None
         self._waiter: asyncio.Future[Response] | None = None
@@ -60,6 +60,10 @@ class UpstreamConnection(asyncio.Protocol):
     def usable(self) -> bool:
         return self._transport is not None and not self._transport.is_closing()
 
+    def error(self, kind: type[UpstreamError], how: str) -> UpstreamError:
+        """An error that says so of the server."""
+        return kind(f"{self._pool.who} {how}", detail=self._pool.endpoint.name)
+
     # -- one exchange
 
     async def exchange(self, request: Request, writer: BodyWriter | None) -> Response:
@@ -69,9 +73,8 @@ class UpstreamConnection(asyncio.Protocol):
         that is cancelled here closes the connection, and the endpoint stops working for nobody.
         """
         if not self.usable:
-            raise (StaleConnection if self.used else UpstreamClosed)(
-                "the upstream closed the connection before the request was sent"
-            )
+            kind = StaleConnection if self.used else UpstreamClosed
+            raise self.error(kind, "closed the connection before the request was sent")
         self._answer.expect(request)
         self._received = self._sent = False
         self._request = request
@@ -154,6 +157,7 @@ class UpstreamConnection(asyncio.Protocol):
         try:
             rest = answer.feed(data)
         except UpstreamError as error:
+            error.detail = self._pool.endpoint.name
             self._fail(error)
             return
         if answer.response is None:
@@ -233,15 +237,13 @@ class UpstreamConnection(asyncio.Protocol):
             return
         answer = self._answer
         if answer.response is None:
-            if self.used and not self._received:
-                self._fail(StaleConnection("the upstream closed a kept connection"))
-            else:
-                self._fail(UpstreamClosed("the upstream closed the connection without an answer"))
+            kind = StaleConnection if self.used and not self._received else UpstreamClosed
+            self._fail(self.error(kind, "closed the connection without an answer"))
         elif answer.closed(cleanly=exc is None) and answer.stream is not None:
             answer.stream.end()
             self._finish()
         else:
-            self._fail(UpstreamClosed("the upstream closed the connection amid its answer"))
+            self._fail(self.error(UpstreamClosed, "closed the connection amid its answer"))
 
     def pause_writing(self) -> None:
         self._full = True
@@ -278,7 +280,7 @@ class UpstreamConnection(asyncio.Protocol):
         if not self._sent and self._writer is not None and not self._writer.stream.held:
             self._pool.first_byte.set(self)  # it is the client that has not sent all
             return
-        self._fail(UpstreamTimeout("the upstream sent no answer in time"))
+        self._fail(self.error(UpstreamTimeout, "sent no answer in time"))
 
     def _idle_too_long(self) -> None:
         self._idle_timer = None
@@ -286,11 +288,11 @@ class UpstreamConnection(asyncio.Protocol):
             timeout = cast(float, self._pool.timeouts.idle)
             self._idle_timer = IdleTimer(self._loop, timeout, self._idle_too_long)
         else:
-            self._fail(UpstreamTimeout("the upstream fell silent amid its answer"))
+            self._fail(self.error(UpstreamTimeout, "fell silent amid its answer"))
 
     def _over_total(self) -> None:
         self._total_timer = None
-        self._fail(UpstreamTimeout("the exchange took longer than it may in all"))
+        self._fail(self.error(UpstreamTimeout, "took longer than it may in all"))
 
     def _stop_timers(self) -> None:
         self._pool.first_byte.clear(self)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import socket
 import ssl
 from collections import deque
 
@@ -33,6 +35,8 @@ class Pool:
         limits: config.ResponseLimits,
     ) -> None:
         self.endpoint = endpoint
+        self.who = endpoint.told
+        """The server, as errors call it."""
         self.alone = False
         """Nobody chooses before it: it asks a request's gate itself."""
         self.timeouts = timeouts
@@ -56,7 +60,7 @@ class Pool:
 
     @property
     def waiting(self) -> int:
-        return sum(not waiter.done() for waiter in self._waiting)
+        return len(self._waiting)
 
     @property
     def busy(self) -> int:
@@ -76,10 +80,15 @@ class Pool:
         connection = self._take() or await self._get()
         try:
             return await connection.exchange(request, writer)
-        except StaleConnection:
+        except StaleConnection as stale:
             if writer is not None and not writer.replayable:
                 raise
-        connection = await self._get(fresh=True)
+            try:
+                connection = await self._get(fresh=True)
+            except ConnectFailed as error:
+                # That nothing was sent is true of the fresh one only.
+                stale.detail = error.detail
+                raise stale from None
         return await connection.exchange(request, writer)
 
     def _ask(self, gate: Gate) -> None:
@@ -153,7 +162,7 @@ class Pool:
         """Until a connection is handed over, or (None) a slot to make one."""
         if self.waiting >= self._bounds.max_waiting:
             raise Unavailable(
-                f"{self._bounds.max_waiting} requests wait for a connection to the upstream",
+                f"{self._bounds.max_waiting} requests wait for a connection to {self.who}",
                 code="upstream_pool_full",
                 retry_after=1,
             )
@@ -166,7 +175,7 @@ class Pool:
         except TimeoutError:
             self._pass_on(waiter)
             raise Unavailable(
-                "no connection to the upstream became free in time",
+                f"no connection to {self.who} became free in time",
                 code="upstream_pool_timeout",
                 retry_after=1,
             ) from None
@@ -222,12 +231,16 @@ class Pool:
             self._slot_freed()
             if isinstance(error, TimeoutError):
                 raise ConnectFailed(
-                    f"no connection to {endpoint.name} within {self.timeouts.connect:g} s",
+                    f"no connection to {self.who} within {self.timeouts.connect:g} s",
+                    detail=endpoint.name,
                     status=504,
                     code="upstream_connect_timeout",
                 ) from None
             if isinstance(error, OSError):
-                raise ConnectFailed(f"cannot connect to {endpoint.name}: {_why(error)}") from error
+                raise ConnectFailed(
+                    f"cannot connect to {self.who}: {_why(error)}",
+                    detail=f"{endpoint.name}: {getattr(error, 'verify_message', error)}",
+                ) from error
             raise
         self.opened += 1
         return connection
@@ -258,6 +271,11 @@ def no_endpoint() -> Unavailable:
 
 
 def _why(error: OSError) -> str:
+    """Without what the error itself may quote: an address, the name in a certificate."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate is not trusted ({error.verify_message})"
-    return error.strerror or str(error) or type(error).__name__
+        return "its certificate is not trusted"
+    if isinstance(error, ssl.SSLError):
+        return "the TLS handshake failed"
+    if isinstance(error, socket.gaierror):
+        return "its name was not found"
+    return os.strerror(error.errno) if error.errno else "no address takes connections"

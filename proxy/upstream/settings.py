@@ -118,6 +118,12 @@ class Eject(Model):
     time: PositiveDuration = unit("10s", "How long it gets none; each further time twice as long.")
     max_time: PositiveDuration = unit("5m", "How long at most.")
 
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.time > self.max_time:
+            raise ValueError("`time` is over `max_time`, which would cut it")
+        return self
+
 
 class Resolve(Model):
     """Endpoints whose host is a name: each address that it resolves to is an endpoint."""

@@ -185,7 +185,7 @@ async def test_who_joins_is_checked_and_starts_slowly(serve: Serve, pods: Pods) 
     once if its check fails.
     """
     pods.found = ADDRESSES[:1]
-    health = {"interval": 0.02, "timeout": 0.2}
+    health = {"interval": 0.02, "timeout": 5}
     running = await follow(serve, pods, slow_start="1h", health=health)
     group = group_of(running)
     await until(lambda: members(running) == ADDRESSES[:1])
@@ -214,10 +214,23 @@ async def test_a_name_that_comes_back_is_told_once(serve: Serve, pods: Pods) -> 
     await soon(answer)
 
 
-async def test_two_names_of_one_server(serve: Serve, pods: Pods) -> None:
-    """An address that is an endpoint already does not become a second one."""
-    pods.found = ADDRESSES[:2]
+async def test_two_names_of_one_server(
+    serve: Serve, pods: Pods, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An address that is an endpoint already does not become a second one, nor does it take up
+    room under the bound; the log says of each change once what it was.
+    """
+    caplog.set_level(logging.INFO, "remora")
+    pods.found = ADDRESSES[:1]
     urls = [f"http://{ADDRESSES[0]}:{pods.port}", f"http://pods.test:{pods.port}"]
-    default = {"endpoints": urls, "resolve": {"interval": 0.02}}
+    default = {"endpoints": urls, "resolve": {"interval": 0.02, "max_members": 1}}
     running = await serve(urls[0], upstreams={"default": default})
+    await until(lambda: members(running) == ADDRESSES[:1])
+    await pods.settle()
+    pods.found = ADDRESSES[:2]
     await until(lambda: members(running) == ADDRESSES[:2])
+    await pods.settle()
+    lines = [record.getMessage() for record in caplog.records]
+    assert [line.partition("has ")[2] for line in lines if "addresses" in line] == [
+        "0 addresses: 0 joined, 0 left", "1 addresses: 1 joined, 0 left",
+    ]  # fmt: skip

@@ -123,13 +123,16 @@ async def test_a_check_without_an_answer_fails(two: Two, caplog: pytest.LogCaptu
     first.silent = True
     await until(lambda: states(running) == ["unhealthy", "up"])
     assert await bodies(running) == {b"second"}
-    assert told(caplog, "no answer within 0.05 s") == 1
+    name = group_of(running).members[0].name
+    assert told(caplog, f"{name} is unhealthy: no answer within 0.05 s") == 1
 
 
 async def test_an_endpoint_that_is_away_at_the_start_is_out_at_once(
-    serve: Serve, upstream: UpstreamMaker
+    serve: Serve, upstream: UpstreamMaker, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The first check decides alone: a refused connection needs no second one."""
+    """The first check decides alone: a refused connection needs no second one. The log says why,
+    the endpoint's address once.
+    """
     server = Server(b"here")
     here = (await upstream(server.script)).url
     away = "http://127.0.0.1:1"
@@ -138,6 +141,7 @@ async def test_an_endpoint_that_is_away_at_the_start_is_out_at_once(
                                                        "health": checks}})  # fmt: skip
     await until(lambda: states(running) == ["unhealthy", "up"])
     assert await bodies(running) == {b"here"}
+    assert told(caplog, f"{away} is unhealthy: [Errno 111] Connection refused") == 1
 
 
 async def test_checks_are_no_requests(two: Two) -> None:

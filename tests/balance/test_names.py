@@ -53,7 +53,8 @@ async def test_a_real_look_up() -> None:
 def test_what_an_address_of_a_name_is_called() -> None:
     """By its address in metrics and logs; by the name that the file has in Host and TLS."""
     plain, secure, odd = endpoints(
-        config.Upstream(endpoints=["http://svc:8000", "https://svc", "http://[::1]:8000"])
+        "default",
+        config.Upstream(endpoints=["http://svc:8000", "https://svc", "http://[::1]:8000"]),
     )
     one = plain.at("10.0.0.7")
     assert (one.name, one.host, one.port) == ("http://10.0.0.7:8000", "10.0.0.7", 8000)

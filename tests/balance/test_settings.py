@@ -72,6 +72,7 @@ def test_forms_of_balance(keys: str, policy: str, part: Any) -> None:
         ("health: {interval: 5}", "health.interval: a bare number has no unit"),
         ("health: null", "health: a mapping is expected, or `off`"),
         ("eject: {consecutive: 0}", "eject.consecutive: 1 or more"),
+        ("eject: {time: 301s}", "eject: `time` is over `max_time`"),
         ("resolve: {max_member: 1}", "resolve.max_member: unknown key; did you mean `max_members`"),
         ("slow_start: 5", "slow_start: a bare number"),
     ],

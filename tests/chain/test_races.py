@@ -38,7 +38,7 @@ class Wire(asyncio.Transport):
 def pool_of(url: str) -> Pool:
     upstream = config.Upstream(endpoints=[url])
     loop = asyncio.get_running_loop()
-    (endpoint,) = endpoints(upstream)
+    (endpoint,) = endpoints("default", upstream)
     return Pool(endpoint, loop, upstream.pool, upstream.timeouts, upstream.limits)
 
 
