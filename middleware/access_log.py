@@ -108,10 +108,14 @@ def _fields(
     request_id = request.header(b"x-request-id")
     if request_id is not None:
         fields["request_id"] = printable(request_id, MAX_FIELD)
+    if request.identity is not None:
+        fields["key"] = printable(request.identity.name.encode(), MAX_FIELD)
     if outcome.cancelled:
         fields["cancelled"] = True
-    if outcome.error is not None:
-        fields["error"] = printable(outcome.error.code.encode(errors="replace"), MAX_FIELD)
+    if (error := outcome.error) is not None:
+        fields["error"] = printable(error.code.encode(errors="replace"), MAX_FIELD)
+        if error.detail:
+            fields["detail"] = printable(error.detail.encode(errors="replace"), MAX_FIELD)
     return fields
 
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from middleware.access_log import MAX_FIELD, MAX_PATH, AccessLog, AccessLogConfig, printable
-from proxy.errors import UpstreamClosed
-from proxy.exchange import Outcome, Request, Response
+from proxy.errors import ConnectFailed, UpstreamClosed
+from proxy.exchange import Identity, Outcome, Request, Response
 from proxy.logs import MAX_LINE, JsonFormatter, TextFormatter
 from tests.contract.layers import Refuses, named
 from tests.contract.road import (
@@ -55,6 +55,7 @@ async def write(
     client: str = "10.0.0.1",
     headers: tuple[tuple[bytes, bytes], ...] = ((b"X-Request-ID", b"7f"),),
     outcome: Outcome | None = None,
+    identity: Identity | None = None,
     **keys: Any,
 ) -> list[logging.LogRecord]:
     """What one exchange, a quarter of a second long, leaves in the log."""
@@ -67,6 +68,7 @@ async def write(
 
     request = Request(method, target, list(headers), b"a prompt", client=client, received_at=100.0)
     request.outcome = outcome or ended()
+    request.identity = identity
     await layer.bind(ChatRoute(), upstream)(request)
     assert not caplog.records, "the exchange has not ended yet"
     house.now = 100.25
@@ -127,6 +129,18 @@ async def test_an_end_before_its_time_is_told(caplog: pytest.LogCaptureFixture) 
     assert json.loads(JsonFormatter().format(record))["cancelled"] is True
 
 
+async def test_who_asked_and_where_it_failed_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    """The name of the key that `auth` found, and what an error keeps from the client."""
+    error = ConnectFailed("cannot connect", detail="http://10.0.0.7:8000: refused")
+    outcome = ended(502, error=error)
+    (record,) = await write(caplog, outcome=outcome, identity=Identity("team-search"))
+    assert record.getMessage().endswith(
+        "request_id=7f key=team-search error=upstream_connect_failed "
+        'detail="http://10.0.0.7:8000: refused"'
+    )
+    assert json.loads(JsonFormatter().format(record))["key"] == "team-search"
+
+
 async def test_the_query_is_written_where_it_is_asked_for(caplog: pytest.LogCaptureFixture) -> None:
     """`query: true` gives the target as it came; in quotes, for it holds an equals sign."""
     (record,) = await write(caplog, query=True)
@@ -159,17 +173,17 @@ EVIL = b'/a"b\\c=d\r\n2026-01-01 info access status=200\x1b[2J\x00\x7f\xff\xc2\x
 async def test_nobody_forges_a_line(caplog: pytest.LogCaptureFixture) -> None:
     """Whatever bytes come in any field, the line is one, printable, and its pairs stay apart."""
     evil = EVIL.decode("latin-1")
-    error = UpstreamClosed("no", code=evil)
+    error = UpstreamClosed("no", code=evil, detail=evil)
     (record,) = await write(
         caplog, target=EVIL, method=EVIL, client=evil, headers=((b"x-request-id", EVIL),),
-        outcome=ended(200, error=error), query=True,
+        outcome=ended(200, error=error), query=True, identity=Identity(evil),
     )  # fmt: skip
     text = TextFormatter().format(record)
     assert text.isascii() and text.isprintable()
     pairs = re.findall(r'(\w+)=("(?:[^"\\]|\\.)*"|[^" =]+)(?: |$)', record.getMessage()[7:])
     assert [key for key, _ in pairs] == [
         "client", "method", "path", "route", "status", "bytes", "first_byte_ms", "duration_ms",
-        "request_id", "error",
+        "request_id", "key", "error", "detail",
     ]  # fmt: skip
     assert dict(pairs)["status"] == "200"
     told = json.loads(JsonFormatter().format(record))
@@ -184,14 +198,15 @@ async def test_a_line_is_bounded(caplog: pytest.LogCaptureFixture) -> None:
     (record,) = await write(
         caplog, target=b"/" + long, method=long, client="\xff" * 65536,
         headers=((b"x-request-id", long),), query=True,
-        outcome=ended(200, error=UpstreamClosed("no", code="\xff" * 65536)),
+        outcome=ended(200, error=UpstreamClosed("no", code="\xff" * 65536, detail="\xff" * 65536)),
+        identity=Identity("\xff" * 65536),
     )  # fmt: skip
     assert len(record.getMessage()) < MAX_LINE
     told = record.msg
     assert told["path"] == "/" + r"\xff" * (MAX_PATH - 1) + "..."
     for field in ("method", "request_id"):
         assert told[field] == r"\xff" * MAX_FIELD + "..."
-    for field in ("client", "error"):
+    for field in ("client", "key", "error", "detail"):
         assert told[field] == r"\xc3\xbf" * (MAX_FIELD // 2) + "..."
 
 
