@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 from proxy.units import FieldName, PositiveDuration, PositiveSize, Secret, unit
 
@@ -28,6 +28,27 @@ def _limit(value: str) -> str:
     return value
 
 
+def _sent(value: SecretStr) -> SecretStr:
+    """As the value of a header."""
+    text = value.get_secret_value()
+    if text != text.strip() or not text.isprintable():
+        raise ValueError("white space around it, or a control character in it: no header has that")
+    return value
+
+
+def _no_framing(name: str) -> str:
+    if name in _FRAMING:
+        raise ValueError(f"`{name}` is for the connection itself, and no place for a key")
+    return name
+
+
+_FRAMING = frozenset(
+    ("connection", "content-length", "expect", "host", "keep-alive", "te", "trailer",
+     "transfer-encoding", "upgrade")
+)  # fmt: skip
+
+Sent = Annotated[Secret, AfterValidator(_sent)]
+KeyField = Annotated[FieldName, AfterValidator(_no_framing)]
 Digest = Annotated[str, AfterValidator(_digest)]
 Limit = Annotated[str, AfterValidator(_limit)]
 Name = Annotated[str, Field(pattern=rf"^[A-Za-z0-9_.@-]{{1,{MAX_NAME}}}$")]
@@ -41,7 +62,7 @@ class Key(_Model):
     """Who has it, and what it allows. The key itself: one of `key`, `sha256`, `file`."""
 
     name: Name = Field(description="Whose it is: in metrics and logs, and the tenant of the cache.")
-    key: Secret | None = Field(None, description="The key: `${NAME}`, `file:PATH`, or the text.")
+    key: Sent | None = Field(None, description="The key: `${NAME}`, `file:PATH`, or the text.")
     sha256: Digest | None = Field(None, description="Its SHA-256 in hexadecimal, instead of it.")
     file: Annotated[str, Field(min_length=1)] | None = Field(
         None,
@@ -70,8 +91,8 @@ class Key(_Model):
 class Replaced(_Model):
     """What the upstream gets in the place of the client's key."""
 
-    header: FieldName = Field("authorization", description="The field's name.")
-    value: Secret = Field(description="The whole value, such as `Bearer ${UPSTREAM_KEY}`.")
+    header: KeyField = Field("authorization", description="The field's name.")
+    value: Sent = Field(description="The whole value, such as `Bearer ${UPSTREAM_KEY}`.")
 
 
 def _apart(keys: list[Key]) -> list[Key]:
@@ -91,7 +112,7 @@ class AuthConfig(_Model):
         description="Whoever may pass. None: nobody.",
         json_schema_extra={"default": []},
     )
-    headers: Annotated[list[FieldName], Field(min_length=1)] = Field(
+    headers: Annotated[list[KeyField], Field(min_length=1)] = Field(
         default_factory=lambda: ["authorization", "x-api-key", "api-key"],
         description="Fields in which a key is looked for; in `authorization` behind `Bearer`.",
         json_schema_extra={"default": ["authorization", "x-api-key", "api-key"]},

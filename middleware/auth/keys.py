@@ -68,7 +68,7 @@ def read(path: Path) -> list[bytes]:
     if len(content) > MAX_FILE:
         raise BadKeys(f"`{path}` holds more than {MAX_FILE} bytes")
     try:
-        lines = [line.strip() for line in content.decode().splitlines()]
+        lines = [line.strip() for line in content.decode("utf-8-sig").splitlines()]
     except UnicodeDecodeError:
         raise BadKeys(f"`{path}` is not UTF-8 text") from None
     found = []

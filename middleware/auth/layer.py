@@ -18,6 +18,8 @@ from .models import may_use
 
 log = logging.getLogger("remora")
 
+Stamps = list[tuple[int, int, int] | None]
+
 REALM = b'Bearer realm="remora"'
 """RFC 6750 section 3; a refusal of a key that was sent adds its error code."""
 
@@ -53,7 +55,7 @@ class Auth:
         self._lengths = frozenset(map(len, self._fields))
         self._counts: dict[tuple[str, str, str], int] = {}
         self._holders = [(key, Holder.of(key)) for key in config.keys]
-        self._stamps: list[tuple[int, int] | None] = []
+        self._stamps: Stamps = []
 
     async def start(self) -> None:
         """Raises BadKeys where a file of keys cannot be taken up."""
@@ -68,8 +70,6 @@ class Auth:
         )
         self._stamps = await asyncio.to_thread(self._look)
         await self._take_up()
-        if not len(self._table):
-            log.warning("auth has no keys: it refuses everybody")
         if any(key.file is not None for key in self.config.keys):
             self._env.background(self._watch(), "auth keys")
 
@@ -80,23 +80,29 @@ class Auth:
         keys = [key for key, _ in self._holders]
         found = await asyncio.to_thread(lambda: [digests(key) for key in keys])
         self._table.take(zip((holder for _, holder in self._holders), found, strict=True))
+        if not len(self._table) and self.config.unknown == "refuse":
+            log.warning("auth has no keys: it refuses everybody")
 
     async def _watch(self) -> None:
         """A file that cannot be taken up changes nothing: the old keys stay."""
+        seen = refused = self._stamps
         while True:
             await asyncio.sleep(self.config.reread)
-            stamps = await asyncio.to_thread(self._look)
-            if stamps == self._stamps:
-                continue
-            self._stamps = stamps
+            before, seen = seen, await asyncio.to_thread(self._look)
+            if seen == self._stamps or seen != before:
+                continue  # as it was, or somebody may be amid writing it
             try:
                 await self._take_up()
             except BadKeys as error:
-                log.error("the keys of auth stay as they were: %s", error)
+                # Tried again each time: a disk may have failed, and no stamp tells of its return.
+                if seen != refused:
+                    log.error("the keys of auth stay as they were: %s", error)
+                refused = seen
             else:
+                self._stamps = seen
                 log.info("auth took up its keys anew: there are %d", len(self._table))
 
-    def _look(self) -> list[tuple[int, int] | None]:
+    def _look(self) -> Stamps:
         return [_stamp(key) for key in self.config.keys]
 
     def bind(self, route: RouteInfo, next: Handler) -> Handler:
@@ -113,7 +119,7 @@ class Auth:
             presented = self._presented(request.headers)
             holder = self._table.find(presented[0]) if len(presented) == 1 else None
             if holder is None:
-                if self.config.unknown == "pass":
+                if self.config.unknown == "pass" and not self._one_of_ours(presented):
                     count(None, "passed")
                     return next(request)
                 count(None, "refused")
@@ -125,6 +131,7 @@ class Auth:
             return next(request)
 
         async def limited(request: Request, holder: Holder) -> Response:
+            request.identity = holder.identity  # a log tells who was refused, too
             try:
                 await may_use(request, holder, self.config.max_body)
             except ProxyError:
@@ -137,14 +144,18 @@ class Auth:
         return handle
 
     def _presented(self, headers: Headers) -> Sequence[bytes]:
-        """The different keys that the request carries."""
+        """The different keys that the request carries. An empty field is none."""
         found: list[bytes] = []
         for name, value in headers:
             if len(name) in self._lengths and (low := name.lower()) in self._fields:
                 key = _bearer(value) if low == b"authorization" else value.strip(b" \t")
-                if key not in found:
+                if key and key not in found:
                     found.append(key)
         return found
+
+    def _one_of_ours(self, presented: Sequence[bytes]) -> bool:
+        """Whether a key that is known stands beside others: it is not for the server to see."""
+        return len(presented) > 1 and any(map(self._table.find, presented))
 
     def _admit(self, request: Request, holder: Holder) -> None:
         identity = holder.identity
@@ -181,11 +192,12 @@ def _refusal(presented: Iterable[bytes]) -> ProxyError:
     return InvalidKey("this key is not known here", headers=challenge)
 
 
-def _stamp(key: Key) -> tuple[int, int] | None:
+def _stamp(key: Key) -> tuple[int, int, int] | None:
+    """Of the change of anything: what was written may be as old and as long as what was there."""
     if key.file is None:
         return None
     try:
         stat = Path(key.file).stat()
     except OSError:
         return None
-    return stat.st_mtime_ns, stat.st_ino
+    return stat.st_ctime_ns, stat.st_size, stat.st_ino

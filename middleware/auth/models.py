@@ -14,6 +14,8 @@ from .keys import Holder
 _SAFE = (b"GET", b"HEAD", b"OPTIONS")
 
 # Servers resolve these before they look at a path (RFC 3986 section 6.2.2), each in its own way.
+_OVERRIDES = (b"x-http-method-override", b"x-method-override", b"x-http-method")
+
 _UNCERTAIN = re.compile(rb"//|/\.{1,2}(?:/|$)|%2[ef]|%5c|\\|%25|;", re.IGNORECASE)
 
 
@@ -34,6 +36,8 @@ async def may_use(request: Request, holder: Holder, max_body: int) -> None:
     if _UNCERTAIN.search(request.path):
         raise ModelNotAllowed("this path can be read in two ways; write it plainly")
     if request.method in _SAFE and request.upgrade is None:
+        if any(name.lower() in _OVERRIDES for name, _ in request.headers):
+            raise ModelNotAllowed("the method can be read in two ways; send it in one")
         return
     await request.read(max_body)
     model = request.api.model(request)

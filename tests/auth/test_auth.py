@@ -78,7 +78,8 @@ async def test_the_holders_own_limits_and_priority_go_with_the_request(
 
 REFUSED = [
     ((), "missing_key"),
-    (("authorization: Bearer",), "invalid_key"),
+    (("authorization: Bearer",), "missing_key"),
+    (("authorization:", "x-api-key: "), "missing_key"),
     (("authorization: Bearer key-of-nobody-0123456789",), "invalid_key"),
     ((f"authorization: Basic {ONE}",), "invalid_key"),
     ((f"authorization: Bearer {ONE}x",), "invalid_key"),
@@ -111,6 +112,12 @@ async def test_nobody_else_passes(
         assert orjson.loads(answer.body)["error"]["type"] == "authentication_error"
         assert ONE.encode() not in answer.body
     assert not server.asked
+
+
+async def test_an_empty_field_is_no_key(serve: Serve, upstream: UpstreamMaker) -> None:
+    """Some clients send the field that they have no key for, too."""
+    running = await serve(await upstream(Server()), chain=chain())
+    assert (await ask(running, BEARER_ONE, "x-api-key:")).status == 200
 
 
 async def test_the_same_key_twice_is_one(serve: Serve, upstream: UpstreamMaker) -> None:
@@ -169,6 +176,12 @@ async def test_strangers_may_pass_as_strangers(serve: Serve, upstream: UpstreamM
     assert (Seen.requests[-1].tenant, Seen.requests[-1].identity) == (None, None)
     assert (await ask(running, BEARER_ONE)).status == 200
     assert server.asked[-1]["authorization"] == "Bearer of-the-server"
+    asked = len(server.asked)
+    for other in ("authorization: Bearer theirs", f"authorization: Bearer {TWO}"):
+        refused = await ask(running, other, f"x-api-key: {ONE}")
+        assert (refused.status, refused["x-remora-error"]) == (401, "invalid_key")
+    assert len(server.asked) == asked
+    assert (await ask(running, "authorization: Bearer theirs", "x-api-key: too")).status == 200
 
 
 async def test_without_keys_nobody_passes(
@@ -212,6 +225,11 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"keys": [{"name": "a", "key": ONE, "priority": 101}]}, "100"),
     ({"headers": ["a b"]}, "a header's name"),
     ({"headers": []}, "at least 1"),
+    ({"headers": ["Host"]}, "`host` is for the connection itself"),
+    ({"upstream": {"header": "Content-Length", "value": "1"}}, "is for the connection itself"),
+    ({"upstream": {"value": f"Bearer {ONE}\n"}}, "white space around it"),
+    ({"upstream": {"value": f"a\r\nx: {ONE}"}}, "a control character"),
+    ({"keys": [{"name": "a", "key": f" {ONE}"}]}, "no header has that"),
     ({"upstream": "leak"}, "drop"),
 ]
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from middleware.auth import Auth
 from middleware.auth.config import MIN_KEY
 from middleware.auth.keys import MAX_FILE, BadKeys, read
 from tests.auth.rig import AUTH, BEARER_ONE, ONE, TWO, Server, ask
@@ -20,11 +21,15 @@ def holding(path: Path, **keys: Any) -> list[dict[str, Any]]:
 
 
 def test_a_file_holds_a_key_or_a_digest_on_each_line(tmp_path: Path) -> None:
-    """Comments and empty lines are passed over, white space around a key is none of it."""
+    """Comments and empty lines are passed over; white space around a key, and the mark that some
+    editors begin a file with, are none of it.
+    """
     path = tmp_path / "keys"
     digest = sha256(TWO.encode())
     path.write_text(f"# team\n\n  {ONE} \r\nsha256:{digest.hexdigest()}\n")
     assert read(path) == [sha256(ONE.encode()).digest(), digest.digest()]
+    path.write_bytes(b"\xef\xbb\xbf" + ONE.encode() + b"\r\n")
+    assert read(path) == [sha256(ONE.encode()).digest()]
 
 
 @pytest.mark.parametrize(
@@ -95,6 +100,44 @@ async def test_a_change_for_the_worse_changes_nothing(
     path.write_text(TWO)
     await until(lambda: "took up its keys" in caplog.text)
     assert (await ask(running, BEARER_ONE)).status == 401
+    assert "refuses everybody" not in caplog.text
+    path.write_text("")  # a way to revoke all of it, which should not go unseen
+    await until(lambda: "refuses everybody" in caplog.text)
+    assert (await ask(running, f"authorization: Bearer {TWO}")).status == 401
+
+
+class Watched(Auth):
+    """Looks that a test scripts, as numbers, the last one again and again. tried: after which."""
+
+    def __init__(self, config: Any, env: Any) -> None:
+        super().__init__(config, env)
+        self.looks = iter([1, 2, 3, 3, 3, 4, 4, 4, 5, 5])
+        self.seen: list[int] = []
+        self.tried: list[int] = []
+
+    def _look(self) -> Any:
+        self.seen.append(next(self.looks, 5))
+        return self.seen[-1]
+
+    async def _take_up(self) -> None:
+        self.tried.append(len(self.seen))
+        if self.seen[-1] == 4:
+            raise BadKeys("it is bad")
+
+
+async def test_a_file_is_taken_up_when_it_stands_still(
+    serve: Serve, upstream: UpstreamMaker, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever writes a file in place leaves it empty for a moment, or cut. One that cannot be
+    taken up is tried again each time, for a disk may come back; the log says so once.
+    """
+    chain = holding(tmp_path / "keys")
+    chain[0] = {"tests.auth.test_files:Watched": chain[0][AUTH]}
+    running = await serve(await upstream(Server()), chain=chain)
+    layer = running.layer(Watched)
+    await until(lambda: len(layer.seen) > 12)
+    assert layer.tried == [1, 4, 7, 8, 10]
+    assert caplog.text.count("stay as they were: it is bad") == 1
 
 
 async def test_a_start_without_its_file_fails(

@@ -102,6 +102,36 @@ async def test_an_upgrade_names_no_model(serve: Serve, upstream: UpstreamMaker) 
     assert not server.asked
 
 
+@pytest.mark.parametrize(
+    "field", ["X-HTTP-Method-Override: POST", "x-method-override: post", "X-Http-Method: PUT"]
+)
+async def test_another_method_in_a_field_is_refused(
+    serve: Serve, upstream: UpstreamMaker, field: str
+) -> None:
+    """Some servers take that one: the request would not only read."""
+    server = Server()
+    running = await limited(serve, await upstream(server))
+    raw = b'{"model": "secret"}'
+    answer = await ask(running, BEARER_ONE, field, method="GET", raw=raw)
+    assert (answer.status, answer["x-remora-error"]) == (403, "model_not_allowed")
+    assert not server.asked
+
+
+async def test_a_refusal_tells_the_log_who_was_refused(
+    serve: Serve, upstream: UpstreamMaker, caplog: pytest.LogCaptureFixture
+) -> None:
+    """`access_log` has the key's name on its line, as it has for what passed."""
+    caplog.set_level("INFO", "remora.access")
+    auth = {AUTH: {"keys": [{"name": "one", "key": ONE, "models": ["mini"]}]}}
+    chain = [{"middleware.access_log:AccessLog": {}}, auth]
+    running = await serve(await upstream(Server()), chain=chain)
+    assert (await ask(running, BEARER_ONE, body={"model": "secret"})).status == 403
+    assert (await ask(running, BEARER_ONE, body={"model": "mini"})).status == 200
+    lines = [record.getMessage() for record in caplog.records]
+    assert ["key=one" in line for line in lines] == [True, True]
+    assert ONE not in caplog.text
+
+
 async def test_a_body_over_the_bound_is_refused(serve: Serve, upstream: UpstreamMaker) -> None:
     """`max_body`: its model would be read in memory."""
     running = await limited(serve, await upstream(Server()), max_body=100)
