@@ -5,7 +5,7 @@ from __future__ import annotations
 from time import monotonic
 
 from proxy.errors import ProxyError
-from proxy.exchange import Outcome, Request, Response, Stream
+from proxy.exchange import Body, Outcome, Request, Response, Stream
 
 
 class Original:
@@ -15,16 +15,24 @@ class Original:
     of what is kept here.
     """
 
-    __slots__ = ("body", "declared", "headers", "mark", "path", "request", "target")
+    __slots__ = ("_body", "_declared", "headers", "mark", "path", "request", "target")
 
     def __init__(self, request: Request) -> None:
         self.request = request
         self.target = request.target
         self.path = request.path
         self.headers = request.headers.copy()
-        self.body = request.body
-        self.declared = request.declared
+        self._body = request.body
+        self._declared = request.declared
         self.mark = request.ends
+
+    @property
+    def body(self) -> Body:
+        """What the client sent; in memory where it streamed and somebody has read it since."""
+        request = self.request
+        if isinstance(self._body, Stream) and request.declared is request.body:
+            self._body = self._declared = request.body
+        return self._body
 
     @property
     def unchanged(self) -> Request:
@@ -42,7 +50,7 @@ class Original:
         twin.path = self.path
         twin.headers = self.headers.copy()
         twin.body = self.body
-        twin.declared = self.declared
+        twin.declared = self._declared
         twin.interim = request.interim
         twin.avoid = avoid
         return twin

@@ -24,6 +24,8 @@ from proxy.units import (
     unit,
 )
 
+from ..core.latencies import KEPT
+
 Reason = Literal["connect", "reset", "timeout", "stream", 429, 500, 502, 503, 504]
 DEFAULT: tuple[Reason, ...] = ("connect", "reset", "stream", 502, 503, 504)
 
@@ -61,6 +63,12 @@ class BackoffKeys(BaseModel):
         0.5, description="The share of each wait that is left to chance."
     )
 
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.first > self.cap:
+            raise ValueError("`first` is over `cap`, which would cut it")
+        return self
+
 
 class BudgetKeys(BaseModel):
     """How many retries and hedges there may be."""
@@ -85,7 +93,7 @@ class HedgeKeys(BaseModel):
         "p95",
         description="When it is sent: behind a quantile of the route's last calls, or a time.",
     )
-    min_calls: Annotated[int, Field(ge=1)] = Field(
+    min_calls: Annotated[int, Field(ge=1, le=KEPT)] = Field(
         100, description="Calls before a quantile is believed; until then none is hedged."
     )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import orjson
+
 from tests.retry.conftest import MakeRig
 from tests.retry.rig import ANSWER, EMBEDDINGS, Endpoint, Rig, resets, status
 from tests.road.scripted import Peer
@@ -99,6 +101,25 @@ async def test_a_stream_that_nobody_has_seen_goes_elsewhere(rig: MakeRig) -> Non
             assert good.seen[-1][name.lower()] == value
             assert good.seen[-1].body == PIECE * 2
     assert len(retried) == 2
+
+
+async def test_a_body_that_the_balancer_has_read_is_sent_whole(rig: MakeRig) -> None:
+    """`balance: prefix` may read more than `max_body`: what is in memory by then is kept."""
+    bad, good = Endpoint(resets), Endpoint(ANSWER)
+    keys = {"max_body": 10, "attempts": 4, "budget": {"floor": 100}}
+    one = await rig(None, bad, good, **keys, upstream_keys={"balance": "prefix"})
+    retried = 0
+    for number in range(12):
+        question = orjson.dumps({"input": f"{number} " * 20})
+        client = await one.running.connect()
+        framing = f"Content-Length: {len(question)}"
+        await begun(one, client, f"POST {EMBEDDINGS} HTTP/1.1", framing)
+        client.send(question)
+        answer = await client.answer()
+        assert answer.status == 200
+        retried += answer["x-remora-attempts"] is not None
+        assert good.seen[-1].body == question
+    assert retried
 
 
 async def test_a_stream_sent_in_part_is_not_sent_again(rig: MakeRig) -> None:

@@ -11,6 +11,7 @@ import jsonschema
 import pytest
 
 from middleware.core.budget import RetryBudget
+from middleware.core.latencies import KEPT
 from middleware.retry import Retry
 from middleware.retry.config import HedgeKeys, RetryConfig
 from proxy.assembly import RouteInfo
@@ -97,6 +98,8 @@ def complaints(keys: dict[str, Any]) -> list[str]:
         ("hedge: {after: 0s}", "more than 0 is expected"),
         ("hedge: {after: 5}", "write p95 or 200ms"),
         ("hedge: {min_calls: 0}", "1 or more is expected"),
+        (f"hedge: {{min_calls: {KEPT + 1}}}", f"{KEPT} or less is expected"),
+        ("backoff: {first: 1001ms}", "`first` is over `cap`"),
         ("attempts: 1, hedge: {}", "`hedge` needs `attempts` of 2 or more"),
         ("repeat: never", "idempotent or all is expected"),
         ("first_event: off", "is not a duration"),
