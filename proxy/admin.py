@@ -158,12 +158,14 @@ class Admin:
 
 def _guard(token: SecretStr) -> Middleware:
     """Lets only those pass who have the token. Probes carry none, and learn nothing."""
-    expected = b"Bearer " + token.get_secret_value().encode()
+    expected = token.get_secret_value().encode()
 
     @web.middleware
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
-        sent = request.headers.get("authorization", "").encode(errors="surrogateescape")
-        if request.path not in PROBES and not hmac.compare_digest(sent, expected):
+        field = request.headers.get("authorization", "").encode(errors="surrogateescape")
+        scheme, _, sent = field.partition(b" ")
+        known = scheme.lower() == b"bearer" and hmac.compare_digest(sent.strip(b" "), expected)
+        if request.path not in PROBES and not known:
             refusal = _error(401, "the admin port asks for `Authorization: Bearer TOKEN`")
             refusal.headers["www-authenticate"] = "Bearer"
             return refusal

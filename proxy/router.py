@@ -21,6 +21,10 @@ go by the path. Each way costs time, and clients choose how many there are.
 """
 
 
+MAX_READINGS = 32
+"""Ways to read a path; one with more has no route, where routes go by the path."""
+
+
 @dataclass(frozen=True, slots=True)
 class Route:
     """One route, ready to serve. path: the whole path, or with `prefix` its beginning."""
@@ -78,7 +82,10 @@ class Router:
             return written
         if len(path) > MAX_DOUBTFUL:
             return ()
-        for reading in readings(path):
+        ways = readings(path)
+        if len(ways) > MAX_READINGS:
+            return ()
+        for reading in ways:
             if tuple(route for route in self.routes if route.takes(method, reading)) != written:
                 return ()
         return written
@@ -86,19 +93,33 @@ class Router:
 
 _DOUBTFUL = re.compile(rb"//|/\.|[%\\;]")
 _ESCAPED = re.compile(rb"%([0-9A-Fa-f]{2})")
+_ESCAPED_BUT_SLASHES = re.compile(rb"%((?!2[Ff]|5[Cc])[0-9A-Fa-f]{2})")
 _PARAMETERS = re.compile(rb";[^/]*")
+_SLASHES = re.compile(rb"/{2,}")
 
 
 def readings(path: bytes) -> set[bytes]:
-    """What servers make of a path: escapes decoded, parameters dropped, empty segments joined, dot
-    segments removed (RFC 3986 section 6.2.2), each or not.
+    """What servers make of a path: escapes decoded, with or without those of slashes, parameters
+    dropped, empty segments joined, dot segments removed (RFC 3986 section 6.2.2), in any order and
+    any number of times. One more than MAX_READINGS at most.
     """
     found = {path}
-    found |= {_ESCAPED.sub(_decoded, one) for one in found}
-    found |= {one.replace(b"\\", b"/") for one in found}
-    found |= {_PARAMETERS.sub(b"", one) for one in found}
-    found |= {re.sub(rb"/{2,}", b"/", one) for one in found}
-    return found | {_without_dots(one) for one in found}
+    looked_at: list[bytes] = [path]
+    for one in looked_at:
+        for reading in (
+            _ESCAPED.sub(_decoded, one),
+            _ESCAPED_BUT_SLASHES.sub(_decoded, one),
+            one.replace(b"\\", b"/"),
+            _PARAMETERS.sub(b"", one),
+            _SLASHES.sub(b"/", one),
+            _without_dots(one),
+        ):
+            if reading not in found:
+                found.add(reading)
+                looked_at.append(reading)
+                if len(found) > MAX_READINGS:
+                    return found
+    return found
 
 
 def _decoded(escape: re.Match[bytes]) -> bytes:

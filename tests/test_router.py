@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from proxy.errors import NoRoute
 from proxy.exchange import Request, Response
-from proxy.router import MAX_DOUBTFUL, MEMO_ENTRIES, Route, Router, readings
+from proxy.router import MAX_DOUBTFUL, MAX_READINGS, MEMO_ENTRIES, Route, Router, readings
 
 
 async def handler(request: Request) -> Response:
@@ -59,7 +59,8 @@ WAYS_ROUND = [
     b"/open/../v1/x", b"/open/%2e%2e/v1/x", b"/open/.%2E/v1/x", b"/open/..%2fv1/x",
     b"/open\\..\\v1/x", b"/open/..%5cv1/x", b"/open/..;/v1/x", b"/open/..;a=b/v1/x",
     b"//v1/x", b"/./v1/x", b"/%2fv1/x", b"/%76%31/x", b"/v1;a/x", b"/open//../../v1/x",
-    b"/v1/../open", b"/V1/..//v1/x",
+    b"/v1/../open", b"/V1/..//v1/x", b"/a%2fb/../%76%31/x", b"/%252e%252e/v1/x", b"/%2576%31/x",
+    b"/a/..;%2fb/..%2f%76%31/x",
 ]  # fmt: skip
 
 
@@ -81,6 +82,20 @@ def test_every_path_has_readings(path: bytes) -> None:
     assert path in found
     if not any(mark in path for mark in (b"//", b"/.", b"%", b"\\", b";")):
         assert found == {path}
+
+
+def test_how_many_readings_a_path_may_have() -> None:
+    """Over MAX_READINGS it has no route, unless every path has the same one."""
+    routes = [route("guarded", b"/v1/"), route("open")]
+
+    def nested(levels: int) -> bytes:
+        return b"/a%" + b"25" * (levels - 2) + b"41"
+
+    assert len(readings(nested(MAX_READINGS))) == MAX_READINGS
+    for levels, name in ((MAX_READINGS, "open"), (MAX_READINGS + 1, None)):
+        assert ask(Router(routes), nested(levels)) == name
+        assert ask(Router(routes[1:]), nested(levels)) == "open"
+    assert len(readings(nested(1000))) == MAX_READINGS + 1
 
 
 def test_how_long_a_path_of_several_readings_may_be() -> None:

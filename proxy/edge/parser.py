@@ -2,7 +2,8 @@
 
 A proxy that guesses can be made to disagree with the server behind it about where a request
 ends. So nothing is guessed: what the grammar does not allow is refused, and a refusal is final
-for the connection. Everything that decides where a message ends is in this file and `chunked`.
+for the connection. Everything that decides where a message ends is in this file, in `chunked` and
+in `repeat`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from ..errors import BadRequest, BodyTooLarge
 from ..exchange import Headers
 from ..headers import Kind, connection_options, kind_of, without
 from .chunked import ChunkedReader
+from .repeat import Repeat
 
 TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
 _REQUEST_LINE = re.compile(
@@ -29,6 +31,7 @@ _NEVER_IN_A_HEAD = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|(?<!\r)\n|\r(?
 _AUTHORITY = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9\-._~!$&'()*+;=%]*)(?::\d{0,5})?")
 _ABSOLUTE = re.compile(rb"(?i:https?)://([^/?]+)(.*)", re.DOTALL)
 _LENGTH = re.compile(rb"0|[1-9][0-9]{0,17}")
+_HTTP_AGAIN = re.compile(rb"(?i)(?:^|,)[ \t]*(?:h2c?|h3|http|tls)[ \t]*(?:[/,]|$)")
 
 _HOP = int(Kind.HOP)
 _HOST = int(Kind.HOST)
@@ -68,6 +71,13 @@ class Head:
         self.upgrade: bytes | None = None
         self.expect = False
 
+    def again(self, headers: Headers, length: int) -> Head:
+        """The same with a body of another length, which has no part in anything else."""
+        head = Head(self.method, self.target, headers, self.http10)
+        head.length = length
+        head.keep_alive = self.keep_alive
+        return head
+
 
 class RequestReader:
     """Pulls requests out of one connection's bytes: `head`, then `body` until `done`, then `next`.
@@ -77,8 +87,8 @@ class RequestReader:
 
     # fmt: off
     __slots__ = (
-        "_blanks", "_buffer", "_chunked", "_limits", "_remaining", "_scanned", "_started", "done",
-        "max_body",
+        "_blanks", "_buffer", "_chunked", "_limits", "_remaining", "_repeat", "_scanned",
+        "_started", "done", "max_body",
     )
     # fmt: on
 
@@ -90,6 +100,7 @@ class RequestReader:
         self._blanks = 0
         self._remaining = 0
         self._chunked: ChunkedReader | None = None
+        self._repeat = Repeat()
         self.max_body = max_body
         self.done = True
 
@@ -125,7 +136,11 @@ class RequestReader:
             return None
         if end > self._limits.head:
             raise self._too_large()
-        head = self._parse(buffer, end)
+        raw = buffer[: end + 2]
+        head = self._repeat.find(raw)
+        if head is None:
+            head = self._parse(buffer, end)
+            self._repeat.learn(raw, head)
         self._buffer = buffer[end + 4 :]
         self._scanned = 0
         self._started = False
@@ -245,9 +260,10 @@ class RequestReader:
         if named:
             head.headers = without(head.headers, named)
         # An upgrade with a body (Java's h2c attempt) is an ordinary request whose sender could
-        # also speak something else; a server may ignore that (RFC 9110 section 7.8).
+        # also speak something else; a server may ignore that (RFC 9110 section 7.8). One to HTTP
+        # or TLS would carry requests past every route and layer.
         if upgrade and b"upgrade" in options and not head.http10 and head.length == 0:
-            head.upgrade = upgrade
+            head.upgrade = upgrade if not _HTTP_AGAIN.search(upgrade) else None
 
     def _other_target_form(self, head: Head) -> None:
         """Absolute-form becomes origin-form, its authority the Host (RFC 9112 section 3.2.2)."""

@@ -73,6 +73,11 @@ _connection = [
     ("names itself", b"Connection: Connection\r\nA: b", b"A: b"),
     ("upgrade without Upgrade", b"Connection: upgrade\r\nA: b", b"A: b"),
     ("Upgrade without upgrade", b"Upgrade: h2c\r\nA: b", b"A: b"),
+    ("Upgrade to HTTP/2", b"Connection: Upgrade\r\nUpgrade: h2c\r\nA: b", b"A: b"),
+    ("Upgrade to HTTP/2 among others",
+     b"Connection: upgrade\r\nUpgrade: websocket\r\nUpgrade: a/1 , H2C\r\nA: b", b"A: b"),
+    ("Upgrade to HTTP", b"Connection: Upgrade\r\nUpgrade: HTTP/2.0\r\nA: b", b"A: b"),
+    ("Upgrade to TLS", b"Connection: Upgrade\r\nUpgrade: TLS/1.0\r\nA: b", b"A: b"),
 ]  # fmt: skip
 
 _methods = [

@@ -217,7 +217,11 @@ async def test_a_token_guards_all_but_the_probes(front: Front, administer: Admin
         refused = await get(admin, path)
         assert refused.status == 401, path
         assert b"remora_" not in refused.body
-    for sent in ("secret-token", "Bearer", "Bearer secret-toke", "Bearer secret-token2", "Basic x"):
+    for sent in (
+        "secret-token", "Bearer", "Bearer secret-toke", "Bearer secret-token2",
+        "Basic secret-token", "Bearer secret-token secret-token",
+    ):  # fmt: skip
         assert (await get(admin, "/metrics", None, f"Authorization: {sent}")).status == 401
+    assert (await get(admin, "/metrics", None, "Authorization: bearer secret-token")).status == 200
     answer = await get(admin, "/metrics", None, "Authorization: Bearer secret-token")
     assert b"remora_requests_in_flight" in answer.body
