@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.apis import by_name, recognise
+from proxy.apis import MAX_PATHS, _owners, by_name, recognise
 from proxy.exchange import Request, Stream
 
 BY_PATH = [
@@ -186,3 +186,11 @@ def test_no_body_at_the_root_is_claimed_twice(body: object) -> None:
 def test_any_bytes_are_recognised(method: bytes, path: bytes) -> None:
     """Any method and path at all find an API and raise nothing."""
     assert recognise(Request(method, path, [])).name in by_name
+
+
+def test_paths_are_remembered_up_to_a_bound() -> None:
+    """Clients choose them; one that was forgotten is found again."""
+    for number in range(2 * MAX_PATHS):
+        assert recognise(Request(b"POST", b"/v1/%d" % number, [])) is by_name["openai"]
+        assert _owners.cache_info().currsize <= MAX_PATHS
+    assert recognise(Request(b"POST", b"/v1/0", [])) is by_name["openai"]
