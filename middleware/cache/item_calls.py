@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 log = logging.getLogger("remora")
 
 ODD_ANSWERS = 3
-"""Answers in a row that are not taken apart, after which a route's calls are looked up whole."""
+"""Answers in a row that are not taken apart, after which such calls are looked up whole."""
+
+MAX_ODD = 256
+"""Targets and models of a route with such answers; with one more all are forgotten."""
 
 TakeOff = Callable[[Plan, Request, Handler | None, float], Flight]
 Refresh = Callable[[Plan, Request], None]
@@ -54,11 +57,13 @@ class ItemCalls:
         self._next = next
         self._take_off = take_off
         self._refresh = refresh
-        self._odd = 0
+        self._odd: dict[tuple[bytes, str], int] = {}
+        """Such answers in a row, by target and model."""
 
     async def answer(self, request: Request, plan: Plan) -> Response | None:
         """None: this call is about one item, or it or its answer cannot be taken apart."""
-        if self._odd >= ODD_ANSWERS:
+        kind = request.target, plan.model
+        if self._odd.get(kind, 0) >= ODD_ANSWERS:
             return None
         parted = request.api.parts(request)
         if parted is None or len(parted.items) < 2:
@@ -90,7 +95,7 @@ class ItemCalls:
             if request.has_stale and status in ERRORS:
                 return self._stale(parted, alone, asked)
             if status < 400:
-                self._answered_oddly()
+                self._answered_oddly(kind)
                 return None
             self._tally.misses += 1
             if refused.about_items and (hits or len(alone) < len(parted.items)):
@@ -99,7 +104,7 @@ class ItemCalls:
             return self._told(refused.response, b"fwd=miss")
         for one in asked:
             one.age = 0.0
-        self._odd = 0
+        self._odd.pop(kind, None)
         self._tally.misses += 1
         self._tally.item_misses += len(asked)
         return self._joined(parted, alone, rest, hits, why)
@@ -129,13 +134,16 @@ class ItemCalls:
             response.headers.append((b"age", b"%d" % max(one.age for one in alone)))
         return self._told(response, status)
 
-    def _answered_oddly(self) -> None:
+    def _answered_oddly(self, kind: tuple[bytes, str]) -> None:
         """Each such call is asked twice, so not many of them are made."""
-        self._odd += 1
-        if self._odd == ODD_ANSWERS:
+        odd = self._odd.pop(kind, 0) + 1
+        if len(self._odd) >= MAX_ODD:
+            self._odd.clear()
+        self._odd[kind] = odd
+        if odd == ODD_ANSWERS:
             log.warning(
                 "%d answers in a row could not be taken apart by item: from now on the cache "
-                "looks whole calls of this route up", ODD_ANSWERS,
+                "looks whole calls of their target and model up", ODD_ANSWERS,
             )  # fmt: skip
 
     def _told(self, response: Response, status: bytes) -> Response:

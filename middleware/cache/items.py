@@ -16,7 +16,7 @@ from proxy.errors import BodyTooLarge, ProxyError, UpstreamError
 from proxy.exchange import Request, Response, Stream
 
 from .flight import Flight
-from .rules import PERSONAL, ModelRules, Plan
+from .rules import PERSONAL, ModelRules, Plan, for_others
 
 # What a call was refused for may be the fault of one item among many.
 _ABOUT_ITEMS = frozenset((400, 404, 413, 415, 422, 500))
@@ -175,6 +175,7 @@ async def landed(single: Single, place: asyncio.Future[Response]) -> Response | 
     if single.mine:
         return None
     response.body = await _whole(response)
+    response.headers = for_others(response.headers)
     shares = None
     assert single.flight is not None
     if response.status == 200 and single.flight.shareable:

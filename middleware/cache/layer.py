@@ -24,7 +24,7 @@ from .item_calls import ItemCalls
 from .lease import Lease, Leases
 from .offered import CacheControl
 from .purges import Purges
-from .rules import PERSONAL, ModelRules, Plan, Use
+from .rules import PERSONAL, ModelRules, Plan, Use, for_others
 from .stats import Stats
 from .tiers import RedisTier, Tiers, size_of
 from .warm import Warmer
@@ -209,7 +209,10 @@ class _Bound:
             if isinstance(response.body, Stream):
                 response.body.abort()
             return cache.answers.tell(await self._next(request), why), False
-        return cache.answers.tell(response, why + b"; collapsed" if collapsed else why), collapsed
+        if collapsed:
+            response.headers = for_others(response.headers)
+            why += b"; collapsed"
+        return cache.answers.tell(response, why), collapsed
 
     def _take_off(
         self, plan: Plan, request: Request, next: Handler | None = None, share: float = 1.0

@@ -21,6 +21,7 @@ from ..core.key import CREDENTIALS, NotCanonical, canonical, digest, pointer, te
 from ..core.memo import Memo
 from ..core.recording import Recording
 from ..core.sse import EventReader, EventTooLarge
+from ..core.trace import TRACE
 from .config import CacheConfig
 from .control import SWITCH, Wishes, wishes, without_switch
 
@@ -216,7 +217,7 @@ class ModelRules:
         return Entry(
             status=response.status,
             reason=response.reason,
-            headers=[pair for pair in response.headers if not is_of_the_call(pair[0].lower())],
+            headers=for_others(response.headers),
             body=body,
             stored_at=now,
             lifetime=config.ttl,
@@ -242,6 +243,13 @@ class ModelRules:
                 return None
             ended = ended or api.ends_stream(event) or event in self._ends
         return events if ended else None
+
+
+def for_others(headers: Headers) -> Headers:
+    """Of an answer's fields those that are not of the call that brought it."""
+    return [
+        pair for pair in headers if not (is_of_the_call(low := pair[0].lower()) or low in TRACE)
+    ]
 
 
 def _framed(response: Response) -> bool:

@@ -61,6 +61,20 @@ async def streaming(rig: Rig) -> Client:
     return client
 
 
+async def test_a_follower_is_not_told_the_leaders_id(rig: MakeRig) -> None:
+    """What names the leader's request, or says what its client may still ask, is the leader's."""
+    told = Told(SSE_HEAD.replace(b"\r\n\r\n", b"\r\nX-Request-Id: 1\r\nRateLimit: x\r\n\r\n"))
+    one = await rig(told)
+    leader = await streaming(one)
+    assert (await leader.head())["x-request-id"] == "1"
+    follower = await streaming(one)
+    head = await follower.head()
+    assert "collapsed" in status(head)
+    assert not {"x-request-id", "ratelimit"} & set(head.names)
+    await told.say(DONE)
+    await told.end()
+
+
 async def test_followers_get_what_has_come_and_then_each_event_live(rig: MakeRig) -> None:
     """One that joins in the middle has the beginning at once, and the rest as it comes."""
     told = Told()

@@ -53,7 +53,7 @@ class Encoder:
         used = sum(map(len, texts))
         usage = f'{{"prompt_tokens": {used}, "total_tokens": {used}}}'
         body = f'{{"object": "list", "data": [{data}], "model": "m", "usage": {usage}}}'
-        peer.send(ok(body.encode(), JSON, 'ETag: "of-the-call"'))
+        peer.send(ok(body.encode(), JSON, 'ETag: "of-the-call"', f"X-Request-Id: {used}"))
 
     @property
     def asked(self) -> list[str]:
@@ -160,6 +160,8 @@ async def test_items_on_their_way_are_shared(rig: MakeRig) -> None:
     assert vectors(third) == [vector("ccc")]
     assert vectors(fourth) == [vector("a"), vector("ccc")]
     assert model.calls == [["a", "bb", "ccc"], ["dddd"]]
+    ids = ["x-request-id" in one.names for one in (first, second, third, fourth)]
+    assert ids == [True, True, False, False], "one has the id of another's call"
 
 
 @pytest.mark.parametrize("known", [[], ["a"], ["a", "bb"]])
@@ -318,9 +320,41 @@ async def test_a_server_of_another_shape_is_asked_once(
     for number in range(ODD_ANSWERS + 2):
         await this.ask(question([str(number), "x"]))
     assert this.origin.count == 2 * ODD_ANSWERS + 2
-    assert "looks whole calls of this route up" in caplog.text
+    assert "looks whole calls of their target and model up" in caplog.text
     for number in range(ODD_ANSWERS + 2):
         assert "hit" in status(await this.ask(question([str(number), "x"])))
+
+
+async def test_a_model_of_another_shape_is_no_other_models_business(rig: MakeRig) -> None:
+    """Calls of other models on the route, and of other targets, are looked up by item still."""
+    model = Encoder()
+    model.odd = True
+    this = await rig(model)
+    for number in range(ODD_ANSWERS):
+        await ask(this, [str(number), "x"])
+    model.odd = False
+    other = question(["a", "b"]) | {"model": "other"}
+    for target, body in (("/v1/embeddings", other), ("/v1/embeddings?v=2", question(["a", "b"]))):
+        body = orjson.dumps(body)
+        await (await this.client()).exchange("POST", target, body=body)
+        again = orjson.dumps(orjson.loads(body) | {"input": ["b"]})
+        got = await (await this.client()).exchange("POST", target, body=again)
+        assert "hit" in status(got)
+    await ask(this, ["c", "d"])
+    assert "hit" not in status(await ask(this, ["d"]))
+
+
+async def test_kinds_of_calls_of_another_shape_are_few(
+    rig: MakeRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Clients choose them: so many are remembered, then all are forgotten."""
+    monkeypatch.setattr("middleware.cache.item_calls.MAX_ODD", 2)
+    this = await rig()
+    for number in range(3 * ODD_ANSWERS):
+        await this.ask(question(["a", f"b{number}"]) | {"model": f"{number % 3}"})
+    before = this.origin.count
+    await this.ask(question(["a", "c"]) | {"model": "0"})
+    assert this.origin.count == before + 2
 
 
 async def test_an_answer_that_is_too_large_is_not_taken_in(

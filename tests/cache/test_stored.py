@@ -327,13 +327,16 @@ async def test_an_ended_answer_is_stored_though_its_client_has_gone(rig: MakeRig
 
 
 async def test_what_tells_of_one_call_is_not_given_again(rig: MakeRig) -> None:
-    """How much its client might still ask, and what other layers did, is in no stored answer."""
+    """Its id, how much its client might still ask, and what other layers did, is in no stored
+    answer.
+    """
     own = ("RateLimit: x", "RateLimit-Policy: y", "X-RateLimit-Remaining-Requests: 3",
-           "x-remora-attempts: 2")  # fmt: skip
+           "x-remora-attempts: 2", "X-Request-ID: of the first")  # fmt: skip
     one = await rig(ok(b"{}", "X-Kept: z", *own, "Content-Type: application/json"))
     first = await one.ask()
     again = await one.ask()
     assert set(first.names) - set(again.names) == {
         "ratelimit", "ratelimit-policy", "x-ratelimit-remaining-requests", "x-remora-attempts",
+        "x-request-id",
     }  # fmt: skip
     assert again["x-kept"] == "z"
