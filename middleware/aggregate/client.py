@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 
-from proxy.apis.items import Answer, Parted
+from proxy.apis.items import Answer, Item, Parted
 from proxy.errors import ProxyError, Unavailable
 from proxy.exchange import Request, Response
 
@@ -46,12 +46,13 @@ class Client(Job):
         self,
         group: Group,
         tenant: Hashable,
+        items: Sequence[Item],
         whole: bool,
         request: Request,
         parted: Parted,
         told: asyncio.Future[Batch | Exception | Response | None],
     ) -> None:
-        super().__init__(group, tenant, parted.items, whole)
+        super().__init__(group, tenant, items, whole)
         self.request = request
         self.parted = parted
         self.told = told

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    model_validator,
+)
 
 from proxy.apis.batch.pad import Pad
 from proxy.units import Duration, OptionalDuration, PositiveDuration, PositiveSize, unit
 
 
 def _field_name(value: str) -> str:
-    if re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", value) is None:
+    if re.fullmatch(r"(?![0-9])[!#$%&'*+.^_`|~0-9A-Za-z-]+", value) is None:
         raise ValueError("a header's name is expected")
     return value.lower()
 
@@ -116,3 +124,11 @@ class AggregateConfig(BaseModel):
         "name ends in -ms.",
     )
     headers: bool = Field(True, description="Add `x-remora-batch` to answers.")
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.target_latency == 0:
+            raise ValueError("no call takes a `target_latency` of 0; `off` sets none")
+        if self.max_queue_delay > self.queue_timeout:
+            raise ValueError("`max_queue_delay` is over `queue_timeout`: items would time out idly")
+        return self

@@ -7,15 +7,12 @@ from collections.abc import Callable, Hashable, Iterable
 from proxy.exchange import Headers, Request
 
 from ..core.key import CREDENTIALS
+from ..core.trace import TRACE
 
-TRACE = frozenset(
-    (b"x-request-id", b"x-correlation-id", b"request-id", b"traceparent", b"tracestate", b"baggage",
-     b"b3", b"x-b3-traceid", b"x-b3-spanid", b"x-b3-parentspanid", b"x-b3-sampled", b"x-b3-flags",
-     b"x-amzn-trace-id", b"x-cloud-trace-context", b"sentry-trace", b"uber-trace-id")
+PLACE = frozenset(
+    (b"x-forwarded-for", b"forwarded", b"x-real-ip", b"x-client-ip", b"true-client-ip",
+     b"cf-connecting-ip", b"x-envoy-external-address")
 )  # fmt: skip
-"""They name one request: a shared call carries those of the first."""
-
-PLACE = frozenset((b"x-forwarded-for", b"forwarded", b"x-real-ip"))
 """They say where one client is: a shared call carries none."""
 
 _NEVER_APART = TRACE | PLACE | {
@@ -66,11 +63,14 @@ def apart(
     return fields
 
 
-def tenant_of(request: Request) -> Hashable:
-    """Among whom turns are taken: the tenant that `auth` found, else who has the credential."""
+def tenant_of(request: Request, headers: Iterable[tuple[bytes, bytes]]) -> Hashable:
+    """Among whom turns are taken: the tenant that `auth` found, else who has the credential.
+
+    headers: those of the request that have its credential.
+    """
     if request.tenant is not None:
         return request.tenant
-    found = [pair for pair in request.headers if pair[0].lower() in CREDENTIALS]
+    found = [pair for pair in headers if pair[0].lower() in CREDENTIALS]
     return tuple(found) if found else None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from functools import cached_property
 from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
 
@@ -59,27 +60,37 @@ class Lane:
         """Calls that every client had left."""
         self.lone: Lone | None = None
         """Under way and not taken apart yet."""
+        self.unknown = Group(None)
+        """Its group, until then."""
         self._env = env
         self._max_answer_bytes = max_answer_bytes
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf
 
+    @cached_property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """Asked for once: that is a system call in Python 3.11."""
+        return asyncio.get_running_loop()
+
     def stop(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        self._timer_at = math.inf
 
     # -- clients
 
     def join(self, client: Client, patience: float | None) -> None:
         """Queues the client's items. Raises QueueFull."""
         plan, now = self.plan, self.clock()
+        first = not plan.queued
         if not plan.arrive(client, now, patience):
             wait = max(1.0, plan.pace.seconds(plan.queued))
             raise QueueFull(f"{plan.queued} items wait already", retry_after=math.ceil(wait))
-        if plan.place(now):
+        due = plan.due(client.group, now)
+        if due <= now:
             self.pump()
-        else:
+        elif first or due < self._timer_at:
             self._arm()
 
     def leave(self, client: Client) -> None:
@@ -216,9 +227,13 @@ class Lane:
     def _tell(self, batch: Batch, what: Response | Exception) -> None:
         """All of a batch's clients get what it failed with, and nothing more is done for them."""
         clients = [cast(Client, job) for job in batch.jobs]
+        echoed = False
         if isinstance(what, Response) and len(clients) > 1:
+            echoed = header(what.headers, b"x-request-id") is not None
             what.headers = common(what.headers)
         for client in clients:
+            client.echoed = echoed
+            client.size = batch.sent
             client.tell(what)
             client.batches.pop(batch, None)  # it ends by itself; what else is done for them is not
             self.leave(client)
@@ -243,14 +258,13 @@ class Lane:
                 return
             self._timer.cancel()
         self._timer_at = at
-        loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(max(MIN_TIMER, at - now), self._tick)
+        self._timer = self.loop.call_later(max(MIN_TIMER, at - now), self._tick)
 
     def _tick(self) -> None:
         self._timer = None
+        self._timer_at = math.inf
         for job in self.plan.expired(self.clock()):
             client = cast(Client, job)
-            client.group.told.tally.late += 1
             client.tell(QueueTimeout("the upstream had no time for it"))
             self.leave(client)
         self.pump()

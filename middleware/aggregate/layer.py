@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Hashable
+import itertools
+from collections.abc import Hashable, Sequence
 from time import monotonic
 from typing import ClassVar
 
-from proxy.apis.items import Parted
+from proxy.apis.items import Item, Parted
 from proxy.chain import Env, Handler, RouteInfo
 from proxy.exchange import Request, Response
 
@@ -15,7 +16,8 @@ from ..core.batch.pace import Pace
 from ..core.batch.plan import Plan, Rules
 from ..core.batch.queue import Batch, Bounds, Group
 from ..core.batch.trial import speaks_of_items
-from .client import Client, DeadlineExceeded
+from ..core.key import CREDENTIALS
+from .client import Client, DeadlineExceeded, QueueTimeout
 from .config import AggregateConfig
 from .fields import apart, own, patience_of, tenant_of
 from .lane import Lane, Road
@@ -25,6 +27,9 @@ from .stats import Stats
 
 MAX_PASSING = 64
 """Paths of a route that are known to pass; clients choose them."""
+
+MAX_AROUND = 64 * 1024
+"""Bytes around a request's items: its group is told by them, and groups are remembered."""
 
 
 class Aggregate:
@@ -86,6 +91,9 @@ class _Bound:
         self._road = Road(next, self._tally)
         self._name = route.name
         self._apart = layer.apart
+        # Few fields keep requests apart: they are looked through instead of all.
+        credentials = self._apart([(name, b"") for name in CREDENTIALS])
+        self._has_credentials = len(credentials) == len(CREDENTIALS)
         # Paths of which the last request was about nothing that merges, such as chat: the next one
         # is looked at first, which costs less than to send it as a lone one (bench `costs`).
         self._passing: set[bytes] = set()
@@ -93,14 +101,23 @@ class _Bound:
         self._tenants = "tenants" not in layer.config.across
         deadline = layer.config.deadline
         self._deadline = None if deadline is None else deadline.encode()
+        config = layer.config
+        self._small_bytes = min(config.max_batch_bytes, config.max_request_bytes)
+        if config.max_batch_tokens is not None or self._deadline is not None:
+            self._small_bytes = 0  # more is to be known of a request before it is sent
 
     async def handle(self, request: Request) -> Response:
         lane = self._lane
         if lane.lone is not None:
             lane.lone.settle()
-        elif lane.plan.quiet(lane.clock()) and self._small(request):
-            return await self._lone(request)
-        parted = await self._parted(request)
+        elif lane.plan.quiet(now := lane.clock()) and self._small(request, now):
+            return await self._lone(request, now)
+        if request.method != b"POST" or request.upgrade is not None:
+            parted = None
+        elif isinstance(request.body, bytes):
+            parted = self._taken_apart(request)
+        else:
+            parted = await self._read_apart(request)
         if parted is None:
             self._tally.passed += 1
             return await self._next(request)
@@ -114,63 +131,65 @@ class _Bound:
             self._tally.left += 1
             raise
 
-    def _small(self, request: Request) -> bool:
+    def _small(self, request: Request, now: float) -> bool:
         """Whether a call has room for the request, as far as its bytes tell: a list of n items has
         n - 1 commas at least.
         """
-        body, config, lane = request.body, self._config, self._lane
+        body = request.body
         return (
             request.method == b"POST"
-            and request.upgrade is None
             and isinstance(body, bytes)
+            and 0 < len(body) <= self._small_bytes
             and request.path not in self._passing
-            and 0 < len(body) <= min(config.max_batch_bytes, config.max_request_bytes)
-            and body.count(b",") < lane.plan.bounds(lane.clock()).size
-            and config.max_batch_tokens is None
-            and self._deadline is None
+            and body.count(b",") < self._lane.plan.bounds(now).size
+            and request.upgrade is None
         )
 
-    async def _lone(self, request: Request) -> Response:
+    async def _lone(self, request: Request, now: float) -> Response:
         """Nothing else is about: it goes as it is."""
-        fields = self._apart(request.headers)  # layers inside may put others in their place
+        headers = request.headers.copy()  # layers inside may put others in their place
 
         def find(request: Request) -> Known | None:
             parted = self._taken_apart(request)
-            return None if parted is None else Known(self._group(request, fields, parted), parted)
+            if parted is None:
+                return None
+            return Known(self._group(request, self._apart(headers), parted), parted)
 
-        lone = Lone(self._lane, request, find)
-        asyncio.get_running_loop().call_soon(lone.settle)
-        response = None
+        lone = Lone(self._lane, request, find, now)
+        soon = self._lane.loop.call_soon
+        soon(lone.settle)
         try:
             response = await self._next(request)
-        except asyncio.CancelledError:
-            lone.settle()
-            self._tally.left += lone.known is not None
+        except BaseException as error:
+            left = isinstance(error, asyncio.CancelledError)
+            self._lone_over(lone, 0, left)
+            self._tally.left += left and lone.known is not None
             raise
-        finally:
-            # The head is here: what the server had to compute is computed. Its body may take as
-            # long as this client likes to read it.
-            lone.settle()
-            if lone.known is None:
-                self._tally.passed += 1
-            else:
-                self._sent(lone.batch, lone.known.parted, 0.0, response)
+        # The head is here: what the server had to compute is computed. Its body may take as long as
+        # this client likes to read it, and its client does not wait for what is learned of it.
+        lone.settle()
+        soon(self._lone_over, lone, response.status, False)
         return response if lone.known is None else self._marked(response, lone.batch.sent, 0.0)
 
-    async def _parted(self, request: Request) -> Parted | None:
-        """The request taken apart; None where it is none of the layer's business."""
-        if request.method != b"POST" or request.upgrade is not None:
+    def _lone_over(self, lone: Lone, status: int, left: bool) -> None:
+        lone.settle()
+        if lone.known is None:
+            self._tally.passed += 1
+        else:
+            self._sent(lone.batch, lone.known.parted, 0.0, status, left)
+
+    async def _read_apart(self, request: Request) -> Parted | None:
+        """The same of a request whose body is to be read first."""
+        length = request.header(b"content-length")
+        if length is None or int(length) > self._config.max_request_bytes:
             return None
-        if not isinstance(request.body, bytes):
-            length = request.header(b"content-length")
-            if length is None or int(length) > self._config.max_request_bytes:
-                return None
-            if request.header(b"content-encoding") is not None:
-                return None
-            await request.read(self._config.max_request_bytes)
+        if request.header(b"content-encoding") is not None:
+            return None
+        await request.read(self._config.max_request_bytes)
         return self._taken_apart(request)
 
     def _taken_apart(self, request: Request) -> Parted | None:
+        """The request taken apart; None where it is none of the layer's business."""
         assert isinstance(request.body, bytes)
         if not 0 < len(request.body) <= self._config.max_request_bytes:
             return None
@@ -180,6 +199,9 @@ class _Bound:
         elif len(self._passing) < MAX_PASSING:
             self._passing.add(request.path)
         if parted is None or not 0 < len(parted.items) <= self._config.max_queue:
+            return None
+        size = len(request.body)
+        if size > MAX_AROUND and size - sum([one.weight for one in parted.items]) > MAX_AROUND:
             return None
         return parted
 
@@ -205,17 +227,17 @@ class _Bound:
     async def _serve(self, request: Request, parted: Parted, patience: float | None) -> Response:
         lane = self._lane
         plan, now = lane.plan, lane.clock()
-        group = self._group(request, self._apart(request.headers), parted)
-        items = parted.items
+        fields = self._apart(request.headers)
+        group = self._group(request, fields, parted)
+        items = _each(parted.items) if parted.drawn else parted.items
         if plan.free(group, items, now):
             batch = Batch(group, ())
             batch.sent = len(items)
             plan.began(batch, now)
             return await self._send(request, parted, batch, 0.0)
-        client = Client(
-            group, tenant_of(request), plan.whole(items), request, parted,
-            asyncio.get_running_loop().create_future(),
-        )  # fmt: skip
+        tenant = tenant_of(request, fields if self._has_credentials else request.headers)
+        whole, waiter = plan.whole(items), lane.loop.create_future()
+        client = Client(group, tenant, items, whole, request, parted, waiter)
         try:
             lane.join(client, patience)
         except Exception:
@@ -229,39 +251,44 @@ class _Bound:
         waited = 0.0 if client.first is None else client.first - client.arrived
         if isinstance(told, Batch):
             return await self._send(request, parted, told, waited)
+        if isinstance(told, QueueTimeout):
+            self._tally.late += 1
+        else:
+            self._tally.merged += 1
+            self._tally.waited(waited)
         if isinstance(told, Exception):
             # Each raise of one exception lengthens its traceback, and all clients raise this one.
             raise told.with_traceback(None)
-        self._tally.merged += 1
-        self._tally.waited(waited)
         if told is not None:
             assert isinstance(told.body, bytes)
-            response = Response(told.status, list(told.headers), told.body, told.reason)
+            response = Response(told.status, told.headers, told.body, told.reason)
         else:
             response = client.joined()
-            # The list may be that of the others' answers, too.
-            response.headers = [*response.headers, *(own(request) if client.echoed else ())]
+        # The list may be that of the others' answers, too.
+        response.headers = [*response.headers, *(own(request) if client.echoed else ())]
         return self._marked(response, client.size, waited)
 
     async def _send(
         self, request: Request, parted: Parted, batch: Batch, waited: float
     ) -> Response:
         """The client's own request, as it is, in the place of a batch that has begun."""
-        response = None
         try:
             response = await self._next(request)
-        finally:
-            self._sent(batch, parted, waited, response)
+        except BaseException as error:
+            left = isinstance(error, asyncio.CancelledError)
+            self._sent(batch, parted, waited, 0, left)
+            raise
+        self._lane.loop.call_soon(self._sent, batch, parted, waited, response.status, False)
         return self._marked(response, batch.sent, waited)
 
-    def _sent(self, batch: Batch, parted: Parted, waited: float, response: Response | None) -> None:
-        """A request that was sent as it is has its answer's head, or will have none."""
+    def _sent(self, batch: Batch, parted: Parted, waited: float, status: int, left: bool) -> None:
+        """A request that was sent as it is has its answer's head, or (0) will have none."""
         lane, tally = self._lane, self._tally
-        tally.alone += 1
+        tally.alone += not left
         tally.call(batch.sent)
         tally.waited(waited)
-        ok = response is not None and response.status < 400
-        if response is not None and not ok and speaks_of_items(response.status):
+        ok = 0 < status < 400
+        if speaks_of_items(status):
             lane.plan.blame(batch.group, parted.items, lane.clock())
         lane.over(batch, ok)
 
@@ -270,3 +297,11 @@ class _Bound:
             said = b"size=%d; wait=%dms" % (size, round(waited * 1000))
             response.headers.append((b"x-remora-batch", said))
         return response
+
+
+_drawn = itertools.count()
+
+
+def _each(items: Sequence[Item]) -> list[Item]:
+    """The items with keys of their own: none does for another."""
+    return [item._replace(key=b"%d" % next(_drawn)) for item in items]

@@ -30,16 +30,16 @@ class Lone:
     __slots__ = ("_find", "_lane", "_request", "_settled", "batch", "known")
 
     def __init__(
-        self, lane: Lane, request: Request, find: Callable[[Request], Known | None]
+        self, lane: Lane, request: Request, find: Callable[[Request], Known | None], now: float
     ) -> None:
-        self.batch = Batch(Group(self), ())
+        self.batch = Batch(lane.unknown, ())
         self.known: Known | None = None
         self._find = find
         self._lane = lane
         self._request = request
         self._settled = False
         lane.lone = self
-        lane.plan.began(self.batch, lane.clock())
+        lane.plan.began(self.batch, now)
 
     def settle(self) -> None:
         """Takes it apart, if that was not done."""
@@ -48,8 +48,11 @@ class Lone:
         self._settled = True
         lane, batch = self._lane, self.batch
         lane.lone = None
-        self.known = known = self._find(self._request)
-        if known is None:
-            lane.over(batch, ok=False)
-        else:
-            lane.plan.settle(batch, known.group, len(known.parted.items))
+        known: Known | None = None
+        try:
+            self.known = known = self._find(self._request)
+        finally:
+            if known is None:
+                lane.over(batch, ok=False)
+            else:
+                lane.plan.settle(batch, known.group, len(known.parted.items))

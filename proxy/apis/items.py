@@ -14,9 +14,9 @@ from ..exchange import Headers, Response
 class Item(NamedTuple):
     """One of the things that a request asks about.
 
-    data: its piece of the request, for the API that made it. key: equal only where two items
-    of a group ask the same. size: about how many tokens, by which padding is judged; of a tensor
-    its length. weight: its bytes in a call.
+    data: its piece of the request, hashable, for the API that made it. key: equal only where two
+    items of a group ask the same. size: about how many tokens, by which padding is judged; of a
+    tensor its length. weight: its bytes in a call.
     """
 
     data: Any
@@ -71,6 +71,11 @@ class Parted(Protocol):
     @property
     def bare(self) -> bool:
         """Its answer has another shape than that of a call to a list with its one item."""
+        ...
+
+    @property
+    def drawn(self) -> bool:
+        """Two items that ask the same get different answers, as the server throws its dice."""
         ...
 
     def call(self, items: Sequence[Item]) -> Call:

@@ -95,9 +95,12 @@ class TEI(JsonErrors, Unconverted, Unmetered):
         return batch.parts(request)
 
 
+# TEI's own 503 is Unhealthy; these are a full queue, which it tells as Overloaded.
+_FULL = frozenset({"unavailable", "queue_full", "upstream_pool_full", "upstream_pool_timeout"})
+
+
 def _type(error: ProxyError) -> str:
-    # TEI's own 503 is Unhealthy; these are a full queue, which it tells as Overloaded.
-    if error.status == 429 or error.code in ("unavailable", "queue_full"):
+    if error.status == 429 or error.code in _FULL:
         return "Overloaded"
     if error.status == 503:
         return "Unhealthy"

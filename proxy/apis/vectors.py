@@ -15,10 +15,11 @@ def may_ask_base64(method: bytes, path: bytes) -> bool:
 
 
 def ask_floats(body: Any) -> bool:
-    """Puts `float` in the place of a request's `base64`; False where it does not ask for that."""
+    """Takes a request's `base64` out, which leaves the default; False where it has none."""
     if not isinstance(body, dict) or body.get("encoding_format") != "base64":
         return False
-    body["encoding_format"] = "float"
+    # Not `float` in its place: the request is then the same as one that says nothing.
+    del body["encoding_format"]
     return True
 
 

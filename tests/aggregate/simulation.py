@@ -16,7 +16,8 @@ _names = itertools.count()
 
 def item(size: int = 10, key: bytes | None = None) -> Item:
     """An item like no other, unless it has a key."""
-    return Item(None, key if key is not None else b"%d" % next(_names), size, size)
+    key = key if key is not None else b"%d" % next(_names)
+    return Item(key, key, size, size)
 
 
 class Simulation:

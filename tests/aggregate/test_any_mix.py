@@ -103,7 +103,7 @@ def run(world: World, steps: list[tuple[Any, ...]]) -> None:
             world.advance(0.2)
         check(world)
     assert not world.plan.queued and not world.plan.running and not world.plan.waits
-    assert not world.plan._items and world.plan.wake(world.now) is None
+    assert not world.plan._under_way.items and world.plan.wake(world.now) is None
     assert all(job.fate for job in world.jobs), "a client waits for ever"
 
 

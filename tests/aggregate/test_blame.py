@@ -42,6 +42,16 @@ def test_one_bad_item_among_32(place: int) -> None:
     assert len(world.calls) == 1 + 11
 
 
+def test_clients_that_ask_the_same_bad_thing_are_found_together() -> None:
+    """Eight of 32, however they stand among the others: no more than 20 calls, not 40."""
+    world = filled(32)
+    jobs = [world.ask(item(key=b"bad") if n % 4 == 0 else item()) for n in range(32)]
+    finish(world)
+    assert [job.fate for job in jobs] == ["alone", "own", "own", "own"] * 8
+    assert {job.status for job in jobs[::4]} == {422}
+    assert len(world.calls) <= 1 + 20
+
+
 def test_every_client_bad() -> None:
     """Each hears it of its own request, in fewer than two calls a client."""
     world = filled(32)
@@ -156,6 +166,22 @@ def test_an_item_known_to_be_bad_is_sent_alone_from_the_beginning() -> None:
     assert {job.fate for job in cured} == {"own"}
 
 
+def test_what_is_drawn_is_known_to_be_bad_by_what_it_asks() -> None:
+    """Its key is no other's, not even its own of the last time."""
+    world = filled(8)
+    bad = [item()._replace(data=b"bad") for _ in range(2)]
+    world.bad |= {one.key for one in bad}
+    world.ask(bad[0])
+    world.ask(item())
+    finish(world)
+    before = len(world.calls)
+    world.ask(item())
+    world.ask(bad[1])
+    world.ask(item())
+    finish(world)
+    assert world.sizes[before:] == [1, 1, 1] and world.plan.divided == 1
+
+
 def test_suspects_are_few_and_forgotten() -> None:
     """A table that clients fill: bounded in number and time."""
     suspects = Suspects()
@@ -182,6 +208,30 @@ def test_a_server_that_takes_fewer_items_is_found_out() -> None:
         world.ask(item())
     world.answer(world.running[0])
     assert world.running[0].sent == 32
+
+
+def test_what_one_group_is_taken_in_limits_no_other() -> None:
+    """One model behind a server may take fewer items than another."""
+    world = World(rules(size=8), limit=1, most=2)
+    world.ask(item(), group="small")
+    for _ in range(4):
+        world.ask(item(), group="small")
+    finish(world)
+    assert world.sizes == [1, 4, 2, 2]
+    world.most = 9999
+    for group, sizes in (("small", [1, 2, 2]), ("large", [1, 4])):
+        before = len(world.calls)
+        for _ in range(5):
+            world.ask(item(), group=group)
+        finish(world)
+        assert world.sizes[before:] == sizes
+    # Before it was taken apart a request's group is not known.
+    assert world.plan.bounds(world.now).size == 2
+    world.advance(CEILING_FOR + 1)
+    assert world.plan.bounds(world.now).size == 8
+    world.ask(item(), group="small")
+    finish(world)
+    assert not world.plan._groups
 
 
 def test_a_500_teaches_nothing_of_size() -> None:

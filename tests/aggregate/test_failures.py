@@ -82,20 +82,23 @@ async def test_a_client_hears_what_the_server_says_to_it_alone(model: ModelServe
 
 @pytest.mark.parametrize("status", [401, 403, 404, 429, 500, 503])
 async def test_an_error_for_all_is_the_servers_own(status: int, model: ModelServer) -> None:
-    """Status, body and retry-after, but not what is for one of them alone. Only of a 500 the
-    culprit is looked for.
+    """Status, body and retry-after, but not what is for one of them alone: each has its own id.
+    Only of a 500 the culprit is looked for.
     """
     async with rig(model, max_splits=0) as one:
         blocker = await one.blocked()
-        tasks = [await one.held(text) for text in ("a", "b", "c")]
+        tasks = [await one.held(text, b"X-Request-Id: " + text.encode()) for text in "abc"]
         await well(blocker)
         asked = await model.asked()
-        fields = (JSON, b"Retry-After: 7", b"Set-Cookie: a")
+        fields = (JSON, b"Retry-After: 7", b"Set-Cookie: a", b"X-Request-Id: a")
         await asked.answer(b'{"error":"no"}', *fields, status=b"%d Odd" % status)
-        for task in tasks:
+        for name, task in zip((b"a", b"b", b"c"), tasks, strict=True):
             told = await soon(task)
             assert (told[0], told[2]) == (status, {"error": "no"})
             assert field(told, b"retry-after") == b"7" and field(told, b"set-cookie") is None
+            assert field(told, b"x-request-id") == name
+            size, _, wait = (field(told, b"x-remora-batch") or b"").partition(b"; wait=")
+            assert size == b"size=3" and wait.endswith(b"ms")
         assert model.count == 2 and one.plan.running == 0
 
 
@@ -126,6 +129,8 @@ async def test_an_upstream_that_dies_in_a_batch(model: ModelServer) -> None:
             assert told[0] == 502 and field(told, b"x-remora-error") == b"upstream_closed"
             assert told[2]["code"] == "upstream_closed"
         assert model.count == 3 and one.plan.running == 0
+        tally = one.layer.stats.routes["/*"]
+        assert (tally.alone, tally.merged, sum(tally.waits)) == (1, 3, 4)
         next_ = one.ask("next")
         await well(await model.asked())
         assert (await soon(next_))[0] == 200

@@ -71,6 +71,8 @@ async def test_one_that_leaves_while_it_is_served_alone(model: ModelServer) -> N
         await asked.closed()
         await well(await model.asked())
         assert (await soon(waiting))[2] == [vector("waiting")]
+        tally = one.layer.stats.routes["/*"]
+        assert (tally.alone, tally.left) == (1, 1)
 
 
 async def test_one_that_leaves_in_the_moment_it_is_told_to_go(model: ModelServer) -> None:
@@ -165,7 +167,7 @@ async def test_a_full_queue_refuses(model: ModelServer) -> None:
 
 async def test_one_that_waits_too_long_gets_504(model: ModelServer) -> None:
     """And is not sent any more."""
-    async with rig(model, queue_timeout="50ms") as one:
+    async with rig(model, queue_timeout="50ms", max_queue_delay="50ms") as one:
         blocker = await one.blocked()
         late = await one.held("late")
         status, _, body = await soon(late)
@@ -197,7 +199,7 @@ async def test_a_clients_own_deadline(model: ModelServer) -> None:
         await asked.closed()
         assert (await soon(one.ask("none left", b"x-time-ms: 0")))[0] == 504
         tally = one.layer.stats.routes["/*"]
-        assert (tally.late, tally.left, one.plan.running) == (3, 0, 0)
+        assert (tally.alone, tally.late, tally.left, one.plan.running) == (2, 3, 0, 0)
         odd = one.ask("odd", b"x-time-ms: soon")
         await well(await model.asked())
         assert (await soon(odd))[0] == 200

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
+
 from middleware.aggregate.layer import MAX_PASSING
+from proxy.apis.tei import TEI
 from proxy.assembly import RouteInfo
 from proxy.exchange import Request, Response
 from tests.contract.road import ModelServer, post
@@ -36,7 +39,7 @@ async def test_its_answer_tells_how_many_items_it_had(model: ModelServer) -> Non
     async with rig(model) as one:
         task = one.ask(["a", "b", "c"])
         asked = await model.asked()
-        assert one.lane.lone is None and one.plan._items == 3
+        assert one.lane.lone is None and one.plan._under_way.items == 3
         await well(asked)
         told = await soon(task)
         assert dict(told[1])[b"x-remora-batch"] == b"size=3; wait=0ms"
@@ -86,7 +89,33 @@ async def test_one_that_leaves_at_once(model: ModelServer) -> None:
         await asyncio.wait([task])
         assert task.cancelled() and one.lane.lone is None
         await until(lambda: one.plan.running == 0)
-        assert one.layer.stats.routes["/*"].left == 1
+        tally = one.layer.stats.routes["/*"]
+        assert (tally.alone, tally.left) == (0, 1)
+
+
+async def test_one_that_cannot_be_looked_at_holds_nobody_up(
+    model: ModelServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bug in what takes it apart is its own alone: its place is free when it is answered."""
+
+    def broken(*args: object) -> None:
+        raise RuntimeError("a bug")
+
+    heard: list[str] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, told: heard.append(str(told["exception"])))
+    async with rig(model) as one:
+        with monkeypatch.context() as patch:
+            patch.setattr(TEI, "parts", broken)
+            task = asyncio.ensure_future(handled(one, "odd"))
+            asked = await model.asked()
+        loop.set_exception_handler(None)
+        assert heard == ["a bug"] and one.lane.lone is None
+        await well(asked)
+        assert (await task).status == 200 and one.plan.running == 0
+        next_ = one.ask("next")
+        await well(await model.asked())
+        assert (await soon(next_))[0] == 200
 
 
 async def test_paths_that_merge_nothing_are_known_up_to_a_bound(model: ModelServer) -> None:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 
 import orjson
 import pytest
 
-from tests.contract.road import ModelServer, post
+from middleware.aggregate.layer import MAX_AROUND
+from tests.contract.road import Asked, ModelServer, post
 from tests.road.wire import until
 
 from .rig import JSON, field, handled, inputs, rig, soon, vector, well
+
+DRAWN = itertools.count()
 
 
 async def test_a_request_that_is_alone_passes_as_it_is(model: ModelServer) -> None:
@@ -78,6 +82,59 @@ async def test_the_same_item_is_sent_once(model: ModelServer) -> None:
         assert (await soon(second))[2] == [vector(text) for text in ("other", "same", "same")]
         tally = one.layer.stats.routes["/*"]
         assert (tally.duplicates, tally.items) == (2, 3)
+
+
+async def completed(asked: Asked) -> None:
+    """Each prompt's completion is drawn: no two have the same text."""
+    prompts = orjson.loads(asked.body)["prompt"]
+    prompts = prompts if isinstance(prompts, list) else [prompts]
+    choices = [
+        {"index": place, "text": f"{prompt} {next(DRAWN)}", "logprobs": None}
+        for place, prompt in enumerate(prompts)
+    ]
+    usage = {"prompt_tokens": len(prompts), "completion_tokens": len(prompts)}
+    await asked.answer(orjson.dumps({"id": "c", "choices": choices, "usage": usage}), JSON)
+
+
+@pytest.mark.parametrize("temperature", [{}, {"temperature": 0.7}])
+async def test_what_is_drawn_is_drawn_for_each(
+    temperature: dict[str, float], model: ModelServer
+) -> None:
+    """Completions of one prompt differ, whether one client asks for them or two do."""
+    async with rig(model) as one:
+        users = [await one.user() for _ in range(3)]
+        for number, prompt in enumerate(("first", "same", ["other", "same", "same"])):
+            body = orjson.dumps({"model": "m", "prompt": prompt, **temperature})
+            await users[number].send(post("/v1/completions", body))
+            if not number:
+                blocker = await model.asked()
+        await until(lambda: one.plan.queued == 4)
+        await completed(blocker)
+        asked = await model.asked()
+        assert sorted(orjson.loads(asked.body)["prompt"]) == ["other", "same", "same", "same"]
+        await completed(asked)
+        told = [orjson.loads((await user.read_answer())[1])["choices"] for user in users[1:]]
+        texts = [choice["text"] for choices in told for choice in choices]
+        assert [text.split()[0] for text in texts] == ["same", "other", "same", "same"]
+        assert len(set(texts)) == 4
+
+
+async def test_what_is_not_drawn_is_sent_once(model: ModelServer) -> None:
+    """At temperature 0 one completion does for all who ask for it."""
+    async with rig(model) as one:
+        users = [await one.user() for _ in range(3)]
+        for number, prompt in enumerate(("first", "same", "same")):
+            body = orjson.dumps({"model": "m", "prompt": prompt, "temperature": 0})
+            await users[number].send(post("/v1/completions", body))
+            if not number:
+                blocker = await model.asked()
+        await until(lambda: one.plan.queued == 2)
+        await completed(blocker)
+        asked = await model.asked()
+        assert orjson.loads(asked.body)["prompt"] == ["same"]
+        await completed(asked)
+        told = [orjson.loads((await user.read_answer())[1])["choices"] for user in users[1:]]
+        assert told[0] == told[1]
 
 
 @pytest.mark.parametrize(
@@ -235,6 +292,17 @@ async def test_requests_that_cannot_be_merged_pass(model: ModelServer) -> None:
             head, body = await user.read_answer()
             assert body == b"[]" and b"x-remora-batch" not in head
         assert one.layer.stats.routes["/*"].passed == 6
+
+
+async def test_a_group_is_told_by_a_bounded_text(model: ModelServer) -> None:
+    """It is remembered: a request with more than MAX_AROUND bytes around its items passes."""
+    async with rig(model) as one:
+        for size, around in ((MAX_AROUND, 0), (0, MAX_AROUND - 100), (0, MAX_AROUND)):
+            task = one.ask(["x" * size], more="x" * around)
+            await well(await model.asked())
+            assert (await soon(task))[0] == 200
+        tally = one.layer.stats.routes["/*"]
+        assert (tally.alone, tally.passed) == (2, 1)
 
 
 async def test_a_body_that_comes_in_pieces_is_merged(model: ModelServer) -> None:

@@ -55,7 +55,8 @@ def test_the_example_file_loads() -> None:
     [
         {"max_inflight": 0}, {"max_inflight": True}, {"max_inflight": "many"}, {"max_waste": 1.5},
         {"max_batch_size": 0}, {"across": ["everybody"]}, {"deadline": "no name"},
-        {"pad": {"a": 1}},
+        {"pad": {"a": 1}}, {"deadline": "5s"}, {"target_latency": "0s"},
+        {"max_queue_delay": "2s", "queue_timeout": "1s"},
     ],
 )  # fmt: skip
 def test_what_means_nothing_is_refused(keys: dict[str, Any]) -> None:

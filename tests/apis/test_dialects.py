@@ -110,6 +110,7 @@ def test_tgi_event_is_an_incomplete_generation() -> None:
         (refused(429), "Overloaded"),
         (Unavailable("no"), "Overloaded"),
         (refused(503, "queue_full"), "Overloaded"),
+        (refused(503, "upstream_pool_full"), "Overloaded"),
         (refused(503, "circuit_open"), "Unhealthy"),
         (ConnectFailed("no"), "Backend"),
         (UpstreamTimeout("no"), "Backend"),

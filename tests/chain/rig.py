@@ -133,7 +133,7 @@ class Running:
                 yield f"cache: {len(layer.flights)} flights, {layer.tiers._sharing} shared"
         for lane in [one for it in self.layers(Aggregate) for one in it.lanes.values()]:
             plan = lane.plan
-            if plan.queued or plan.running or plan._waiting or plan._ready or plan._items:
+            if plan.queued or plan._under_way.items or plan.running or plan._waiting or plan._ready:
                 yield f"aggregate: {plan.queued} queued, {plan.running} under way"
             if lane._timer is not None:
                 yield "aggregate: a timer"

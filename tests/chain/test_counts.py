@@ -20,7 +20,7 @@ from tests.chain.rig import Running, entry
 from tests.contract.road import Asked
 from tests.road.wire import Client, until
 
-ONE_AT_A_TIME = {"max_inflight": 1, "max_queue_delay": "1m"}
+ONE_AT_A_TIME = {"max_inflight": 1, "max_queue_delay": "30s"}
 """Of `aggregate`: what comes while a call is under way is the next call."""
 
 
@@ -285,7 +285,7 @@ async def test_who_asks_reaches_the_batch(serve: Serve, held: Held) -> None:
     for name, text in (("bert", "b1"), ("bert", "b2"), ("anna", "a1"), ("anna", "a2")):
         clients[text] = await ask(remora, text, fields=(bearer(name),))
     lane = remora.layer(Aggregate).lanes["default"]
-    await until(lambda: not lane.plan.queued and lane.plan._items == 5)
+    await until(lambda: not lane.plan.queued and lane.plan._under_way.items == 5)
     await until(lambda: permits.waiting == lane.plan.running - 1)
     await well(call)
     order: list[str] = []

@@ -17,7 +17,7 @@ async def test_a_batch_of_stale_and_unknown(serve: Serve, model: MakeModel, cloc
     """
     server, other = await model(), await model()
     remora = await primed(
-        serve, server, clock, entry("aggregate", max_inflight=1, max_queue_delay="1m"),
+        serve, server, clock, entry("aggregate", max_inflight=1, max_queue_delay="30s"),
         entry("circuit_breaker", consecutive=1, fallback="other"),
         more={"other": {"endpoints": [other.url]}},
     )  # fmt: skip

@@ -146,7 +146,7 @@ def binary(text: str) -> bytes:
     return request("POST", MODELS["triton"].path, head + data, told)
 
 
-@pytest.mark.parametrize("model", [MODELS["triton"]], scope="module", ids=["triton"])
+@pytest.mark.parametrize("model", ["triton"], scope="module", indirect=True)
 def test_binary_tensors_are_shared_and_taken_apart(
     model: Model, direct: Server, through: Server
 ) -> None:
@@ -163,3 +163,19 @@ def test_binary_tensors_are_shared_and_taken_apart(
         rows = [memoryview(one.body)[length:].cast("f") for one in (answer, wanted)]
         assert len(rows[0]) == len(rows[1]) == 384
         assert max(abs(x - y) for x, y in zip(*rows, strict=True)) <= model.tolerance
+
+
+@pytest.mark.parametrize("model", ["mlserver"], scope="module", indirect=True)
+def test_ids_are_each_clients_own(model: Model, through: Server) -> None:
+    """In the body, and in the head, where MLServer names them, too."""
+    asked = things(model)
+    bodies = [[model.one(thing) | {"id": f"{thing}"} for thing in row] for row in asked]
+    rows = [
+        [request("POST", model.path, orjson.dumps(body), JSON) for body in row] for row in bodies
+    ]
+    told = at_once(through, rows)
+    assert max(size(answer) for row in told for answer in row) > 1
+    for thing, answer in zip(chain(*asked), chain(*told), strict=True):
+        assert orjson.loads(answer.body)["id"] == f"{thing}"
+        for name in (b"ce-id", b"ce-requestid"):
+            assert (answer.header(name) or b"").strip() == f"{thing}".encode()

@@ -113,6 +113,8 @@ class Pace:
     @property
     def size(self) -> int:
         """Items that a batch may have now."""
+        if self.limit == 1 and self._target is None:
+            return self._size  # the common case, and every request asks
         return self._best_size(self.limit)
 
     @property

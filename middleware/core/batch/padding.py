@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import islice
 
 from .queue import Bounds, Entry
@@ -25,56 +25,42 @@ def choose(
     over for `delay` seconds, it is the first of them, and they come before all others.
     Items that ask the same count once.
     """
+    items = [entry.item for entry in waiting]
+    if bounds.hold(items) and len({item.size for item in items}) == 1:
+        return list(waiting)  # nothing to choose: tensors of a group are of one length
     ahead = list(islice(waiting, LOOKAHEAD * bounds.size))
     late = [entry for entry in ahead if entry.passed is not None and now - entry.passed >= delay]
     first = late[0] if late else ahead[0]
-    size = first.item.size
-    chosen = _Chosen(bounds, max_waste)
-    chosen.add(first)
-    for some in (late, ahead):
-        for entry in sorted(some, key=lambda one: abs(one.item.size - size)):
-            chosen.add(entry)
-    for entry in ahead[: bounds.size]:
-        if entry.passed is None and entry not in chosen.entries:
+    near = _by_nearness(first.item.size)
+    most, tokens, heaviest = bounds
+    chosen: dict[Entry, None] = {}
+    keys: set[bytes] = set()
+    longest = length = weight = 0
+    for entry in (first, *sorted(late, key=near), *sorted(ahead, key=near)):
+        key, size = entry.item.key, entry.item.size
+        if key not in keys:
+            count = len(keys) + 1
+            longer = max(longest, size)
+            longer_length = length + max(SHORT, size)
+            heavier = weight + entry.item.weight
+            if keys and (
+                count > most
+                or (heaviest is not None and heavier > heaviest)
+                or (tokens is not None and longer * count > tokens)
+                or longer_length < (1 - max_waste) * max(SHORT, longer) * count
+            ):
+                continue
+            keys.add(key)
+            longest, length, weight = longer, longer_length, heavier
+        chosen[entry] = None
+    for entry in ahead[:most]:
+        if entry.passed is None and entry not in chosen:
             entry.passed = now
-    return list(chosen.entries)
+    return list(chosen)
 
 
-class _Chosen:
-    """A batch in the making."""
-
-    __slots__ = ("_bounds", "_bytes", "_keys", "_longest", "_most", "_tokens", "entries")
-
-    def __init__(self, bounds: Bounds, max_waste: float) -> None:
-        self.entries: dict[Entry, None] = {}
-        self._bounds = bounds
-        self._most = 1 - max_waste
-        self._keys: set[bytes] = set()
-        self._longest = self._tokens = self._bytes = 0
-
-    def add(self, entry: Entry) -> None:
-        item = entry.item
-        if entry in self.entries:
-            return
-        if item.key in self._keys:
-            self.entries[entry] = None
-            return
-        count = len(self._keys) + 1
-        longest = max(self._longest, item.size)
-        length = max(SHORT, item.size)
-        if self._keys:
-            size, tokens, weight = self._bounds
-            if count > size or (weight is not None and self._bytes + item.weight > weight):
-                return
-            if tokens is not None and longest * count > tokens:
-                return
-            if self._tokens + length < self._most * max(SHORT, longest) * count:
-                return
-        self.entries[entry] = None
-        self._keys.add(item.key)
-        self._longest = longest
-        self._tokens += length
-        self._bytes += item.weight
+def _by_nearness(size: int) -> Callable[[Entry], int]:
+    return lambda entry: abs(entry.item.size - size)
 
 
 class Padding:

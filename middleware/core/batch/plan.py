@@ -15,6 +15,7 @@ from .pace import Pace
 from .padding import Padding, choose
 from .queue import Batch, Bounds, Entry, Group, Job
 from .trial import CEILING_FOR, Division, Suspects, Trial, halves
+from .under_way import UnderWay
 
 MAX_GROUPS = 1024
 """Groups without a batch or an item that are remembered, for when their clients come back."""
@@ -38,7 +39,7 @@ class Plan:
 
     A batch goes when fewer than `pace.limit` are under way and its group has none under way, or
     has enough waiting to fill it, or one item has waited for `delay`. After a batch of a group
-    ended, its clients are given a moment to ask again where that pays: see `_held`.
+    ended, its clients are given a moment to ask again where that pays: see `Holds`.
     """
 
     def __init__(self, rules: Rules, pace: Pace) -> None:
@@ -47,12 +48,9 @@ class Plan:
         self.padding = Padding()
         self.queued = 0
         """Items in the queue."""
-        self.running = 0
-        """Batches under way."""
         self.divided = 0
         """Batches ever divided."""
-        self._under_way: dict[Batch, None] = {}
-        self._items = 0
+        self._under_way = UnderWay(pace)
         self._groups: OrderedDict[Hashable, Group] = OrderedDict()
         self._waiting: dict[Job, None] = {}
         self._ready: deque[Batch] = deque()
@@ -62,8 +60,11 @@ class Plan:
         self._ceiling = rules.bounds.size
         self._ceiling_until = 0.0
         self._holds = Holds()
-        self._held_until = 0.0
-        self._area = self._since = 0.0
+
+    @property
+    def running(self) -> int:
+        """Batches under way."""
+        return self._under_way.running
 
     # -- clients come and go
 
@@ -79,18 +80,19 @@ class Plan:
 
     def quiet(self, now: float) -> bool:
         """Whether nothing is under way, nothing waits, and nobody is waited for."""
-        return not (self.running or self.queued or self._ready) and now >= self._held_until
+        busy = self._under_way.running or self.queued or self._ready
+        return not busy and now >= self._holds.until
 
     def free(self, group: Group, items: Sequence[Item], now: float) -> bool:
         """Whether a request with these goes at once, as it is."""
         return (
             not group.running
             and not group.waiting
-            and self.place(now)
+            and self._under_way.place(now)
             and not self._ready
             and (group.expected <= 1 or now >= group.hold_until)
             and not (self._suspects and self._suspected(group, items, now))
-            and self.bounds(now).hold(items)
+            and self.bounds(now, group).hold(items)
             and (len(items) == 1 or len({item.key for item in items}) == len(items))
         )
 
@@ -113,7 +115,7 @@ class Plan:
             return True
         delay = rules.delay if patience is None else min(rules.delay, patience / 2)
         # One that is for several batches does not wait for others to fill the last of them.
-        due = now + delay if self.bounds(now).hold(job.items) else now
+        due = now + delay if self.bounds(now, group).hold(job.items) else now
         tag, tenant = self._fair.tag, job.tenant
         for index in range(len(job.items)):
             entry = Entry(job, index, tag(tenant), due)
@@ -154,7 +156,7 @@ class Plan:
 
     def next(self, now: float) -> Batch | None:
         """The batch that goes now, under way from here on; None where none may."""
-        if not self.place(now):
+        if not self._under_way.place(now):
             return None
         if self._ready:
             batch = self._ready.popleft()
@@ -173,42 +175,33 @@ class Plan:
 
     def began(self, batch: Batch, now: float) -> None:
         """The batch is under way; called for one that did not come from `next`, too."""
-        self._tick(now)
-        batch.began = now
-        batch.area = self._area
-        batch.group.running += 1
-        self.running += 1
-        self._under_way[batch] = None
-        self._items += batch.sent
+        self._under_way.began(batch, now)
 
     def settle(self, batch: Batch, group: Group, items: int) -> None:
         """A batch under way that was in no group is of this one, and has so many items."""
         batch.group.running -= 1
         batch.group = group
         group.running += 1
-        self._items += items - batch.sent
-        batch.sent = items
+        self._under_way.resized(batch, items)
 
     def ended(self, batch: Batch, now: float, ok: bool) -> None:
         """The batch is over. ok: the server has answered it well."""
-        self._tick(now)
         group = batch.group
-        demand = self._items + self.queued
-        self._items -= batch.sent
-        self.running -= 1
-        del self._under_way[batch]
-        group.running -= 1
+        demand = self._under_way.items + self.queued
+        side_by_side = self._under_way.ended(batch, now)
         for job in batch.jobs:
             job.batches.pop(batch, None)
         if ok:
-            took = now - batch.began
-            if took > 0:
-                self.pace.seen(batch.sent, (self._area - batch.area) / took, demand, took)
+            if side_by_side:
+                self.pace.seen(batch.sent, side_by_side, demand, now - batch.began)
             self._went_well(batch, now)
         if not group.running:
-            self._expect(group, batch.clients + group.jobs if ok else 0, now)
-        if group.idle and group.expected <= 1 and self._groups.get(group.key) is group:
-            del self._groups[group.key]
+            seconds = min(self.pace.fixed, self.rules.delay) if ok else 0.0
+            self._holds.begin(group, batch.clients + group.jobs, seconds, now)
+        if group.idle and group.expected <= 1 and now >= group.ceiling_until:
+            divided = any(part.group is group for part in self._ready)
+            if not divided and self._groups.get(group.key) is group:
+                del self._groups[group.key]
         if not self.queued:
             self._fair.clear()
 
@@ -277,8 +270,8 @@ class Plan:
             times.append(next(iter(self._waiting)).arrived + self.rules.timeout)
         if not self.queued and not self._ready:
             pass
-        elif not self.place(now):
-            times += [at for batch in self._under_way if (at := self._stuck_at(batch)) > now]
+        elif not self._under_way.place(now):
+            times.append(self._under_way.next_stuck(now))
         else:
             for group in self._groups.values():
                 if group.waiting:
@@ -288,11 +281,14 @@ class Plan:
         at = min(times, default=inf)
         return at if at < inf else None
 
-    def bounds(self, now: float) -> Bounds:
-        """Of a batch made now."""
+    def bounds(self, now: float, group: Group | None = None) -> Bounds:
+        """Of a batch of the group made now; of any group's where it is not known."""
         size = self.pace.size
         if now < self._ceiling_until:
-            size = min(size, self._ceiling)
+            if group is None:
+                size = min(size, self._ceiling)
+            elif now < group.ceiling_until:
+                size = min(size, group.ceiling)
         if size != self._bounds.size:  # a tuple for each request costs: bench `aggregate`
             self._bounds = self.rules.bounds._replace(size=size)
         return self._bounds
@@ -301,42 +297,25 @@ class Plan:
         """Whether a batch of the group goes now, were there a place for it."""
         if not group.waiting:
             return False
-        if not group.running and not self._held(group, now):
+        if not group.running and not self._holds.held(group, now):
             return True
-        if len(group.waiting) >= self.bounds(now).size:
+        if len(group.waiting) >= self.bounds(now, group).size:
             return True
         if now >= group.soonest:
             group.soonest = min([entry.due for entry in group.waiting])
         return now >= group.soonest
 
-    def place(self, now: float) -> bool:
-        """Whether another batch may be under way."""
-        limit = self.pace.limit
-        if self.running < limit:
-            return True
-        return self.running - sum(self._stuck_at(one) <= now for one in self._under_way) < limit
+    def due(self, group: Group, now: float) -> float:
+        """When a batch goes because of who has just come to this group: `now` where one goes at
+        once, `inf` where another has to end first. Looks at no other group: each has its own.
+        """
+        if not self._under_way.place(now):
+            return inf
+        if self._ready or self.ready(group, now):
+            return now
+        return group.soonest if group.running else min(group.soonest, group.hold_until)
 
     # -- inside
-
-    def _stuck_at(self, batch: Batch) -> float:
-        patience = self.pace.patience(batch.sent)
-        return inf if patience is None else batch.began + patience
-
-    def _held(self, group: Group, now: float) -> bool:
-        return group.jobs < group.expected and now < group.hold_until
-
-    def _expect(self, group: Group, clients: int, now: float) -> None:
-        """Clients that were answered ask again soon: for as long as a batch costs whatever its
-        size, it pays to wait for them. A lone client is never waited for.
-        """
-        self._holds.over(group)
-        group.expected = 0
-        group.hold_from = group.jobs
-        if clients > 1 and self._holds.worth:
-            seconds = min(self.pace.fixed, self.rules.delay)
-            if seconds > 0:
-                group.expected, group.hold_until = clients, now + seconds
-                self._held_until = max(self._held_until, group.hold_until)
 
     def _ripe(self, now: float) -> Group | None:
         """Of the groups that may go the one whose item is first in the fair order."""
@@ -351,10 +330,9 @@ class Plan:
     def _take(self, group: Group, now: float) -> Batch:
         rules = self.rules
         self._holds.over(group)
-        group.expected = 0
         waiting = sorted(group.waiting, key=_tag)
         self._fair.served(waiting[0].tag)
-        entries = choose(waiting, self.bounds(now), rules.waste, rules.delay, now)
+        entries = choose(waiting, self.bounds(now, group), rules.waste, rules.delay, now)
         batch = Batch(group, entries)
         for entry in entries:
             self._remove(entry)
@@ -399,10 +377,17 @@ class Plan:
         if division is not None:
             division.left -= 1
             if not division.left:  # both halves were well: it was their number
-                self._ceiling, self._ceiling_until = division.larger, now + CEILING_FOR
+                self._learn(batch.group, division.larger, now)
         if batch.alone is not None and self._suspects:
             for item in batch.alone.items:
                 self._suspects.clear(self._suspect(batch.group, item))
+
+    def _learn(self, group: Group, size: int, now: float) -> None:
+        """So many items of the group the server takes, and no more."""
+        others = self._ceiling if now < self._ceiling_until else size
+        self._ceiling = min(size, others)
+        group.ceiling = size
+        group.ceiling_until = self._ceiling_until = now + CEILING_FOR
 
     def _suspected(self, group: Group, items: Sequence[Item], now: float) -> bool:
         has = self._suspects.has
@@ -410,11 +395,7 @@ class Plan:
 
     @staticmethod
     def _suspect(group: Group, item: Item) -> Hashable:
-        return hash((group.key, item.key))
-
-    def _tick(self, now: float) -> None:
-        self._area += self.running * (now - self._since)
-        self._since = now
+        return hash((group.key, item.data))
 
 
 def _tag(entry: Entry) -> float:

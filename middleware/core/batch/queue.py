@@ -70,8 +70,8 @@ class Group:
 
     # fmt: off
     __slots__ = (
-        "expected", "hold_from", "hold_until", "jobs", "key", "running", "soonest", "told",
-        "waiting",
+        "ceiling", "ceiling_until", "expected", "hold_from", "hold_until", "jobs", "key", "running",
+        "soonest", "told", "waiting",
     )
     # fmt: on
 
@@ -90,6 +90,9 @@ class Group:
         """Clients that waited when the hold began to delay them; 0: it delays nobody yet."""
         self.soonest = 0.0
         """No entry is due before that."""
+        self.ceiling = 0
+        """Items that a batch of it may have, until `ceiling_until`."""
+        self.ceiling_until = 0.0
 
     @property
     def idle(self) -> bool:

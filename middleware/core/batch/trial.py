@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
+from itertools import chain
 
-from .queue import Batch
+from .queue import Batch, Job
 
 SICK = 7
 """Batches of a trial that a server answers with 5xx, and none otherwise, before it is taken for
@@ -83,7 +84,11 @@ class Suspects:
 
 def halves(batch: Batch) -> tuple[Batch, Batch]:
     """Its clients' items in two batches; of at least two clients."""
-    jobs = list(batch.jobs)
+    # Who asks the same stays together: where that is bad, they are found as one.
+    alike: dict[bytes, list[Job]] = {}
+    for job in batch.jobs:
+        alike.setdefault(job.items[0].key, []).append(job)
+    jobs = list(chain.from_iterable(alike.values()))
     middle = len(jobs) // 2
     parts = []
     for some in (jobs[:middle], jobs[middle:]):

@@ -11,7 +11,7 @@ from ..items import Item
 from ..prompt import BYTES_PER_TOKEN, prompt_of
 from ..shape import Untold
 from .rest import reading
-from .scan import NOBODY, Member, Reader, elements, ends, members, whole
+from .scan import NOBODY, Member, Reader, elements, ends, members, strings, whole
 
 if TYPE_CHECKING:
     from ...exchange import Request
@@ -38,7 +38,7 @@ class Asked(NamedTuple):
         raise Untold
 
 
-def asked(request: Request, readers: Mapping[bytes, Reader] = NOBODY) -> Asked:
+def asked(request: Request) -> Asked:
     """Raises Untold for a body that is no JSON object, or that could be read in two ways.
 
     It was parsed: what a client sends among the items of others must be sound.
@@ -48,7 +48,7 @@ def asked(request: Request, readers: Mapping[bytes, Reader] = NOBODY) -> Asked:
     parsed = request.json()
     if not isinstance(parsed, dict):
         raise Untold
-    return asked_in(request.body, parsed, readers)
+    return asked_in(request.body, parsed)
 
 
 def asked_in(raw: bytes, parsed: dict[str, Any], readers: Mapping[bytes, Reader] = NOBODY) -> Asked:
@@ -68,14 +68,20 @@ def group_of(request: Request, form: str, rest: Hashable) -> Hashable:
     return form, reading(request), rest
 
 
-def items_at(raw: bytes, at: int, values: Sequence[Any]) -> list[Item]:
-    """The elements of the list at `at`, which were parsed as `values`. Raises Untold."""
+def pieces_of(listed: bytes, values: Sequence[Any]) -> list[bytes]:
+    """The elements of a list in JSON, which were parsed as `values`. Raises Untold."""
+    if len(values) == 1:
+        return [listed[1:-1].strip(_SPACE)]
     if not 0 < len(values) <= MAX_ITEMS:
         raise Untold
-    pieces, _ = elements(raw, at)
+    pieces = strings(listed) if are(str, values) else elements(listed, 0)[0]
     if len(pieces) != len(values):
         raise Untold
-    return list(map(item_of, pieces, values))
+    return pieces
+
+
+def items_of(listed: bytes, values: Sequence[Any]) -> list[Item]:
+    return list(map(item_of, pieces_of(listed, values), values))
 
 
 def item_of(piece: bytes, value: Any) -> Item:

@@ -39,6 +39,7 @@ class Tensors:
     """A request for inference, taken apart."""
 
     bare = False
+    drawn = False
 
     __slots__ = ("_id", "_plan", "_request", "_split", "group", "items")
 
@@ -136,9 +137,10 @@ class Tensors:
             raise Untold
         edits: list[Edit] = []
         identity = member(held, b"id")
+        told = b"" if identity is None else head[identity.start : identity.end]
         if identity is not None and self._id is not None:
             edits.append((identity.start, identity.end, ID))
-        elif identity is not None and head[identity.end - 1 : identity.end] == b'"':
+        elif identity is not None and told.endswith(b'"'):
             edits.append((identity.end - 1, identity.end - 1, ID))
         at = len(head)
         columns = []
@@ -151,7 +153,13 @@ class Tensors:
         if at != len(raw):
             raise Untold
         answers = [Answer(packed(row)) for row in zip(*columns, strict=True)]
-        return Shares(kept(response, rest_of(head, edits)), answers)
+        rest = kept(response, rest_of(head, edits))
+        if common := _value(told):
+            mark = ID if self._id is not None else common + ID
+            rest.headers = [
+                (name, mark if value == common else value) for name, value in rest.headers
+            ]
+        return Shares(rest, answers)
 
     def _column(
         self, raw: bytes, at: int, one: Tensor, items: Sequence[Item], edits: list[Edit]
@@ -197,12 +205,22 @@ class Tensors:
         suffix = b"-%d" % number if number else b""
         template = template.replace(ID, suffix if self._id is None else self._id)
         head = filled(template, len(answers), self._plan.length, held)
-        headers: Headers = [
-            (name, b"%d" % len(head) if name.lower() == _SPLIT else value)
-            for name, value in rest.headers
-        ]
+        headers: Headers = []
+        for name, value in rest.headers:
+            if name.lower() == _SPLIT:
+                value = b"%d" % len(head)
+            elif ID in value:
+                value = value.replace(ID, suffix if self._id is None else _value(self._id))
+                if not value:
+                    continue
+            headers.append((name, value))
         tail = [raw for kind, raw in zip(kinds, held, strict=True) if kind == SIZE]
         return Response(rest.status, headers, b"".join((head, *tail)), rest.reason)
+
+
+def _value(id_: bytes) -> bytes:
+    """An id as a header field tells it; nothing where it cannot."""
+    return b"" if b"\\" in id_ else id_.strip(b'"')
 
 
 def parts(request: Request, pad: Pad | None = None) -> Parted | None:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ...exchange import Response
 from ..items import Answer, Call, Item, Parted, Shares
 from ..shape import Untold
-from .asked import MAX_ITEMS, asked, besides, group_of, key_of, size_of
+from .around import Items
+from .asked import group_of, key_of, pieces_of, size_of
 from .listed import Listed, Plain
 from .pad import Pad, cut_prediction, nested, number, padded_list, padded_object
-from .scan import elements
 
 if TYPE_CHECKING:
     from ...exchange import Request
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 MAX_LEVELS = 16
 """Lists and objects in one another in an instance; with more the request passes as it is."""
 
+_INSTANCES = Items("instances")
 _PREDICTIONS = Plain((b"predictions",))
 
 _KINDS: dict[type, str] = {int: "i", float: "f", str: "s", bool: "b", type(None): "n"}
@@ -31,30 +32,25 @@ def parts(request: Request, pad: Pad | None = None) -> Parted | None:
     long as that. None for what comes as a CloudEvent: its headers belong to one event.
     """
     try:
-        body = asked(request, {b"instances": elements})
-        values = body.parsed.get("instances")
+        around, listed, values = _INSTANCES.find(request)
         if not isinstance(values, list) or request.header(b"ce-id") is not None:
             raise Untold
-        at = body.at("instances")
-        if not len(values) == len(at.read) <= MAX_ITEMS or not values:
-            raise Untold
-        around = body.raw[: at.start], body.raw[at.end :]
-        rest = besides(body, b"instances")
+        pieces = pieces_of(listed, values)
+        both = around.head, around.tail
         if pad is not None and (rows := _rows(values, pad)) is not None:
             form, steps = rows
-            items = _items(at.read, values, [_length(value, pad) for value in values])
-            group = group_of(request, "padded instances", (form, rest))
-            return Padded(request, group, items, around, pad, steps)
-        form = alike([form_of(value) for value in values])
-        items = _items(at.read, values, [size_in(value) for value in values])
-        return Listed(
-            request, group_of(request, "instances", (form, rest)), items, around, _PREDICTIONS
-        )
+            items = _items(pieces, values, [_length(value, pad) for value in values])
+            group = group_of(request, "padded instances", (form, around.rest))
+            return Padded(request, group, items, both, pad, steps)
+        form = alike(list(map(form_of, values)))
+        items = _items(pieces, values, map(size_in, values))
+        group = group_of(request, "instances", (form, around.rest))
+        return Listed(request, group, items, both, _PREDICTIONS)
     except Untold:
         return None
 
 
-def _items(pieces: Sequence[bytes], values: Sequence[Any], sizes: Sequence[int]) -> list[Item]:
+def _items(pieces: Sequence[bytes], values: Sequence[Any], sizes: Iterable[int]) -> list[Item]:
     keys = map(key_of, pieces, values)
     weights = [len(piece) + 1 for piece in pieces]
     return list(map(Item, pieces, keys, sizes, weights))

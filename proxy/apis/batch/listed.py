@@ -51,7 +51,7 @@ class Listed:
     besides: characters that TEI counts to each item though they stand elsewhere.
     """
 
-    __slots__ = ("_besides", "_form", "_head", "_request", "_tail", "group", "items")
+    __slots__ = ("_besides", "_form", "_head", "_request", "_tail", "drawn", "group", "items")
 
     def __init__(
         self,
@@ -61,8 +61,10 @@ class Listed:
         around: tuple[bytes, bytes],
         form: Form,
         besides: int = 0,
+        drawn: bool = False,
     ) -> None:
         self.items = items
+        self.drawn = drawn
         self.group = group
         self._request = request
         self._head, self._tail = around
@@ -184,11 +186,15 @@ class Indexed:
         )
 
     def written(self, pieces: Sequence[bytes]) -> bytes:
-        around = b",".join(pieces).split(ITEMS)
-        numbered = [around[0]]
-        for place, piece in enumerate(around[1:]):
-            numbered += (b"%d" % place, piece)
-        return b"[%b]" % b"".join(numbered)
+        listed = b",".join(pieces)
+        numbered: list[bytes] = []
+        done = place = 0
+        # `split` looks at each byte of a vector by itself: 2 us more (tests/bench: batching).
+        while (at := listed.find(ITEMS, done)) >= 0:
+            numbered += (listed[done:at], b"%d" % place)
+            done = at + 1
+            place += 1
+        return b"[%b%b]" % (b"".join(numbered), listed[done:])
 
 
 class Ranked:

@@ -8,7 +8,8 @@ from ..base import is_flag
 from ..items import Item, Parted
 from ..sampling import greedy
 from ..shape import Untold
-from .asked import Asked, are, asked, besides, group_of, item_of, items_at
+from .around import Items
+from .asked import are, group_of, item_of, items_of
 from .listed import Indexed, Listed
 
 if TYPE_CHECKING:
@@ -30,58 +31,63 @@ def parts(request: Request) -> Parted | None:
         return None
     try:
         if path.endswith(b"/embeddings"):
-            return _embeddings(request)
+            return _listed(request, _INPUT, "embeddings")
         if path.endswith(b"/completions") and not path.endswith(b"/chat/completions"):
-            return _completions(request) if path != b"/completions" else None
+            return _listed(request, _PROMPT, "completions") if path != b"/completions" else None
     except Untold:
         pass
     return None
 
 
-def _embeddings(request: Request) -> Parted:
-    body = asked(request)
-    return _listed(request, body, "input", "embeddings", _EMBEDDINGS)
+def _embeds(parsed: dict[str, Any]) -> tuple[Indexed, bool]:
+    """How the answers stand in an answer, and whether they are drawn."""
+    if any(parsed.get(other) is not None for other in _OTHER_INPUTS):
+        raise Untold
+    return _EMBEDDINGS, False
 
 
-def _completions(request: Request) -> Parted:
+def _completes(parsed: dict[str, Any]) -> tuple[Indexed, bool]:
     """Not a stream. A seed pins what is drawn for a call, and nobody promises that it is drawn
     for each prompt alike, so that a seeded request that draws is left alone.
     """
-    body = asked(request)
-    parsed = body.parsed
+    if any(parsed.get(other) is not None for other in _OTHER_INPUTS):
+        raise Untold
     if parsed.get("stream") or not is_flag(parsed.get("stream")):
         raise Untold
-    if parsed.get("seed") is not None and not greedy(parsed):
+    drawn = not greedy(parsed)
+    if parsed.get("seed") is not None and drawn:
         raise Untold
     each = parsed.get("n")
     if each is None:
         each = 1
     if type(each) is not int or not 1 <= each <= MAX_CHOICES:
         raise Untold
-    return _listed(request, body, "prompt", "completions", Indexed(b"choices", each, True))
+    return Indexed(b"choices", each, True), drawn
 
 
-def _listed(request: Request, body: Asked, key: str, form: str, answers: Indexed) -> Listed:
+_INPUT = Items("input", _embeds)
+_PROMPT = Items("prompt", _completes)
+
+
+def _listed(request: Request, asked: Items, form: str) -> Listed:
     """A bare text or list of token ids is answered like a list with it alone."""
-    if any(body.parsed.get(other) is not None for other in _OTHER_INPUTS):
-        raise Untold
-    at = body.at(key)
-    kind, items = inputs(body.raw, at.start, at.end, body.parsed[key])
-    around = body.raw[: at.start], body.raw[at.end :]
-    group = group_of(request, f"{form} {kind}", besides(body, key.encode()))
-    return Listed(request, group, items, around, answers)
+    around, piece, value = asked.find(request)
+    kind, items = inputs(piece, value)
+    answers, drawn = around.told
+    group = group_of(request, f"{form} {kind}", around.rest)
+    return Listed(request, group, items, (around.head, around.tail), answers, drawn=drawn)
 
 
-def inputs(raw: bytes, start: int, end: int, value: Any) -> tuple[str, list[Item]]:
+def inputs(piece: bytes, value: Any) -> tuple[str, list[Item]]:
     """Texts, or lists of token ids; one of either may stand alone. Never both in one call."""
     if isinstance(value, str):
-        return "text", [item_of(raw[start:end], value)]
+        return "text", [item_of(piece, value)]
     if not isinstance(value, list) or not value:
         raise Untold
     if are(str, value):
-        return "text", items_at(raw, start, value)
+        return "text", items_of(piece, value)
     if are(int, value):
-        return "tokens", [item_of(raw[start:end], value)]
+        return "tokens", [item_of(piece, value)]
     if are(list, value) and all(one and are(int, one) for one in value):
-        return "tokens", items_at(raw, start, value)
+        return "tokens", items_of(piece, value)
     raise Untold

@@ -89,14 +89,12 @@ def number(value: float, datatype: str) -> bytes:
     if datatype == "BOOL":
         return b"true" if value else b"false"
     binary(value, datatype)
-    return orjson.dumps(int(value) if value == int(value) else value)
+    return orjson.dumps(int(value) if abs(value) < 2**63 and value == int(value) else value)
 
 
 def binary(value: float, datatype: str) -> bytes:
     """The same as raw bytes, little-endian, as the binary tensor extension has them."""
-    if datatype == "BF16":
-        return struct.pack("<f", value)[2:]
-    form = _FORMATS.get(datatype)
+    form = "f" if datatype == "BF16" else _FORMATS.get(datatype)
     if form is None:
         raise Untold
     if form not in "efd":
@@ -104,7 +102,8 @@ def binary(value: float, datatype: str) -> bytes:
             raise Untold
         value = int(value)
     try:
-        return struct.pack("<" + form, value)
+        packed = struct.pack("<" + form, value)
+        return packed[2:] if datatype == "BF16" else packed
     except (struct.error, OverflowError):
         raise Untold from None
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..items import Parted
 from ..shape import Untold
-from .asked import asked_in, besides, group_of, items_at
+from .asked import asked_in, besides, group_of, items_of
 from .instances import alike, form_of
 from .listed import Form, Listed
 from .pointer import Pointer, find
@@ -32,7 +32,7 @@ def parts(request: Request, to: Pointer, answers: Form) -> Parted | None:
         start = find(raw, to)
         end = skip(raw, start)
         ends(raw, skip(raw, begin(raw)))
-        items = items_at(raw, start, values)
+        items = items_of(raw[start:end], values)
         around = raw[:start], raw[end:]
         rest: Hashable = around
         if len(to) == 1 and isinstance(parsed, dict):

@@ -166,6 +166,11 @@ def elements(raw: bytes, at: int) -> tuple[list[bytes], int]:
     return pieces, end + 1
 
 
+def strings(raw: bytes) -> list[bytes]:
+    """The elements of a list that holds strings alone, and is sound."""
+    return _STRING.findall(raw)
+
+
 def words_or_elements(raw: bytes, at: int) -> tuple[bytes | list[bytes], int]:
     """The inside of a list of numbers and words as it stands; of any other list its elements."""
     if raw[at : at + 1] == b"[" and (end := _flat(raw, at)) > 0:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..items import Item, Parted
 from ..shape import Untold
-from .asked import Asked, are, asked, besides, group_of, items_at, key_of, size_of
+from .around import Around, Found, Items
+from .asked import are, group_of, items_of, key_of, size_of
 from .listed import Bare, Form, Listed, Plain, Ranked
 from .openai import inputs
 
@@ -33,46 +34,45 @@ def parts(request: Request) -> Parted | None:
     path = request.path
     try:
         if path in _EMBED:
-            return _embed(request, asked(request))
+            return _embed(request, _INPUTS.find(request))
         if path == b"/predict":
-            return _predict(request, asked(request))
+            return _predict(request, _INPUTS.find(request))
         if path == b"/rerank":
-            return _rerank(request, asked(request))
+            return _rerank(request, _TEXTS.find(request))
         if path in _ROOTS:
-            return _at_root(request, asked(request))
+            return _at_root(request)
     except Untold:
         pass
     return None
 
 
-def _at_root(request: Request, body: Asked) -> Parted:
-    parsed = body.parsed
+def _at_root(request: Request) -> Parted:
+    parsed = request.json()
+    if not isinstance(parsed, dict):
+        raise Untold
     if "inputs" not in parsed:
-        return _rerank(request, body)
+        return _rerank(request, _TEXTS.find(request))
     if parsed.get("parameters") or "stream" in parsed:
         raise Untold  # TGI's
     values = parsed["inputs"]
     if "raw_scores" in parsed or (isinstance(values, list) and are(list, values[:1]) and
                                   are(str, values[0][:1] if values else ())):  # fmt: skip
-        return _predict(request, body)
-    return _embed(request, body)
+        return _predict(request, _INPUTS.find(request))
+    return _embed(request, _INPUTS.find(request))
 
 
-def _embed(request: Request, body: Asked) -> Parted:
+def _embed(request: Request, found: Found) -> Parted:
     """A bare input gets a list of one, as TEI answers it."""
-    at = body.at("inputs")
-    kind, items = inputs(body.raw, at.start, at.end, body.parsed["inputs"])
-    return _listed(request, body, b"inputs", f"embed {kind}", items, _LISTS)
+    kind, items = inputs(found.piece, found.value)
+    return _listed(request, found.around, f"embed {kind}", items, _LISTS)
 
 
-def _predict(request: Request, body: Asked) -> Parted:
+def _predict(request: Request, found: Found) -> Parted:
     """A text, or a list of one or two texts, is one item, and its answer stands in no list.
 
     Only a list of such lists is a batch: `["a", "b"]` is one pair.
     """
-    at = body.at("inputs")
-    values = body.parsed["inputs"]
-    raw = body.raw[at.start : at.end]
+    around, raw, values = found
     if isinstance(values, str):
         raw, values = b"[%b]" % raw, [values]
     if not isinstance(values, list) or not values:
@@ -82,26 +82,36 @@ def _predict(request: Request, body: Asked) -> Parted:
         form, items = _LIST, [Item(raw, key_of(raw, values), size_of(values), len(raw) + 1)]
         sequences: list[Any] = [values]
     else:
-        form, items, sequences = _LISTS, items_at(body.raw, at.start, values), values
+        form, items, sequences = _LISTS, items_of(raw, values), values
     if not all(isinstance(one, list) and 0 < len(one) < 3 and are(str, one) for one in sequences):
         raise Untold
-    return _listed(request, body, b"inputs", "predict", items, form)
+    return _listed(request, around, "predict", items, form)
 
 
-def _rerank(request: Request, body: Asked) -> Parted:
+def _rerank(request: Request, found: Found) -> Parted:
     """A pair of the query and each text is judged by itself."""
-    texts, query = body.parsed.get("texts"), body.parsed.get("query")
-    if not isinstance(query, str) or not isinstance(texts, list) or not are(str, texts):
+    around, piece, texts = found
+    if not isinstance(texts, list) or not are(str, texts):
         raise Untold
-    items = items_at(body.raw, body.at("texts").start, texts)
-    return _listed(request, body, b"texts", "rerank", items, _RANKED, len(query))
+    items = items_of(piece, texts)
+    return _listed(request, around, "rerank", items, _RANKED, around.told)
+
+
+def _query(parsed: dict[str, Any]) -> int:
+    """Its characters."""
+    query = parsed.get("query")
+    if not isinstance(query, str):
+        raise Untold
+    return len(query)
+
+
+_INPUTS = Items("inputs")
+_TEXTS = Items("texts", _query)
 
 
 def _listed(
-    request: Request, body: Asked, key: bytes, form: str, items: list[Item], answers: Form,
+    request: Request, around: Around, form: str, items: list[Item], answers: Form,
     characters: int = 0,
 ) -> Listed:  # fmt: skip
-    at = body.at(key.decode())
-    around = body.raw[: at.start], body.raw[at.end :]
-    group = group_of(request, form, besides(body, key))
-    return Listed(request, group, items, around, answers, characters)
+    group = group_of(request, form, around.rest)
+    return Listed(request, group, items, (around.head, around.tail), answers, characters)

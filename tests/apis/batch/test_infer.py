@@ -115,6 +115,35 @@ def test_an_id_that_the_server_made() -> None:
     assert ids == ["made", "made-1", "made-2"]
 
 
+ANSWER = b'{"id":%b,"outputs":[{"name":"o","datatype":"INT64","shape":[2],"data":[5,6]}]}'
+ECHO = [(b"ce-id", b"one"), (b"Ce-RequestId", b"one"), (b"ce-modelid", b"m")]
+
+
+def test_fields_that_tell_an_id_tell_the_clients_own() -> None:
+    """MLServer names a call's id in its head, too: nobody is to read another's there."""
+    data = [tensor("a", "INT64", [1, 1], [1], "flat")]
+    one, two, odd = (parts(ask({"id": name}, data)) for name in ("one", "two", 'a\r\n"'))
+    shares = one.split(Response(200, ECHO, ANSWER % b'"one"'), [*one.items, *two.items])
+    assert shares is not None
+    mine, other = shares.answers
+    assert one.join(shares.rest, [mine]).headers == ECHO
+    assert two.join(shares.rest, [other], 1).headers == [
+        (b"ce-id", b"two"), (b"Ce-RequestId", b"two"), (b"ce-modelid", b"m"),
+    ]  # fmt: skip
+    # One that cannot stand in a head is in none.
+    assert odd.join(shares.rest, [other], 1).headers == [(b"ce-modelid", b"m")]
+
+
+def test_fields_that_tell_an_id_that_the_server_made() -> None:
+    """They tell it with the client's number, as the body does."""
+    parted = parts(ask({}, [tensor("a", "INT64", [2, 1], [1, 2], "flat")]))
+    shares = parted.split(Response(200, ECHO, ANSWER % b'"one"'), parted.items)
+    assert shares is not None
+    for number, value in enumerate((b"one", b"one-1")):
+        head = parted.join(shares.rest, shares.answers, number).headers
+        assert head == [(b"ce-id", value), (b"Ce-RequestId", value), (b"ce-modelid", b"m")]
+
+
 INT = {"name": "a", "shape": [1, 2], "datatype": "INT64", "data": [1, 2]}
 UNTOUCHED: list[dict[str, Any]] = [
     {},

@@ -231,7 +231,8 @@ def test_what_a_step_holds(value: float, datatype: str, text: bytes, raw: bytes)
 
 
 @pytest.mark.parametrize(
-    ("value", "datatype"), [(0.5, "INT8"), (300, "UINT8"), (-1, "UINT32"), (0, "BYTES"), (0, "ODD")]
+    ("value", "datatype"),
+    [(0.5, "INT8"), (300, "UINT8"), (-1, "UINT32"), (0, "BYTES"), (0, "ODD"), (1e40, "BF16")],
 )
 def test_a_value_that_does_not_fit(value: float, datatype: str) -> None:
     """A request whose inputs cannot hold the value is not padded."""
@@ -240,6 +241,11 @@ def test_a_value_that_does_not_fit(value: float, datatype: str) -> None:
     if datatype not in ("BYTES", "ODD"):
         request = infer_request([tensor("a", "UINT8", [1, 2], [1, 2], "flat")])
         assert unpadded(request, Pad(8, value=value))
+
+
+def test_a_large_value() -> None:
+    """One that no integer of 64 bits holds is a number all the same."""
+    assert json.loads(number(1e40, "FP64")) == 1e40
 
 
 @pytest.mark.parametrize("row", [b"[]", b"[ ]", b"[1]", b"[ 1 , 2 ]", b" [1]"])
