@@ -129,7 +129,7 @@ def test_high_water() -> None:
 
 
 def answer(raw: bytes, head: int = 400, headers: int = 5) -> Response | None:
-    reader = AnswerReader(ResponseLimits(head=head, headers=headers))
+    reader = AnswerReader(ResponseLimits(head=head, headers=headers), "it")
     reader.expect(Request(b"GET", b"/", []))
     reader.feed(raw)
     return reader.response
@@ -177,7 +177,7 @@ def test_lines_between_chunks_of_an_answer() -> None:
     of small chunks is not.
     """
     for endless in (b"0\r\nA: ", b"1;"):
-        reader = AnswerReader(ResponseLimits(head=400, headers=5))
+        reader = AnswerReader(ResponseLimits(head=400, headers=5), "it")
         reader.expect(Request(b"GET", b"/", []))
         reader.feed(OK + b"Transfer-Encoding: chunked\r\n\r\n")
         for _ in range(1000):
