@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from middleware.core.key import (
@@ -67,7 +67,14 @@ def test_forms_are_equal_only_where_meanings_are(one: Any, other: Any) -> None:
     assert same == (means(one) == means(other))
 
 
+def test_a_small_fraction_has_no_more_digits_for_its_zeros() -> None:
+    """It is one number however it is written: JavaScript writes it out where Python does not."""
+    written = b'{"a":[0.00002847411883125388,-0.00001234567890123457]}'
+    assert canonical(written) == canonical(b'{"a":[2.847411883125388e-05,-1.234567890123457E-5]}')
+
+
 @given(JSON)
+@example(2.847411883125388e-05)
 def test_a_canonical_form_is_its_own(value: Any) -> None:
     """What is canonical stays as it is, and still means what was sent."""
     form = canonical(json.dumps(value).encode())
@@ -112,6 +119,9 @@ def test_every_other_difference_counts(one: bytes, other: bytes) -> None:
         b'{"a":123456789012345678901234567890}',
         b'{"a":100000000000000000000}',
         b'{"a":0.1000000000000000055511151231257827}',
+        b'{"a":0.00001000000000000000055}',
+        b'{"a":1.000000000000000000001}',
+        b'{"a":10.00000000000000000001}',
         b'{"a":1}{"b":2}',
         b'{"a":1,}',
         b"{'a':1}",
