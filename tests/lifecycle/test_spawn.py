@@ -83,7 +83,7 @@ async def test_drain_waits_for_it(front: Front, monkeypatch: pytest.MonkeyPatch)
     # Three looks of the drain: it would be over by now if it looked at connections alone.
     assert not (await asyncio.wait((draining,), timeout=0.2))[0]
     go.set()
-    await asyncio.wait_for(draining, 2)
+    await asyncio.wait_for(draining, 10)
     assert done.is_set()
 
 
@@ -109,7 +109,7 @@ async def test_drain_waits_no_longer_than_it_may(
     stop_now = asyncio.Event()
     if hurry:
         stop_now.set()
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(10):
         await server.drain(stop_now)
         await server.stop()
     assert cancelled.is_set()
