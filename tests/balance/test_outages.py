@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tests.bench import outage
@@ -23,8 +25,9 @@ async def test_an_outage_of_one_of_four(fault: str) -> None:
 
 async def test_without_a_watch_more_fail() -> None:
     """A quarter of the requests meets the killed endpoint for as long as it is away."""
-    alone = await outage.outage("killed", ALONE, SHORT)
-    watched = await outage.outage("killed", WATCHED, SHORT)
+    long = replace(SHORT, during=2.0)  # more than a machine stands still for
+    alone = await outage.outage("killed", ALONE, long)
+    watched = await outage.outage("killed", WATCHED, long)
     assert alone.failed > watched.failed
     assert alone.share > watched.share
 
