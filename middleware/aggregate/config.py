@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Literal, Self
 
 from pydantic import (
@@ -16,16 +15,23 @@ from pydantic import (
 )
 
 from proxy.apis.batch.pad import Pad
-from proxy.units import Duration, OptionalDuration, PositiveDuration, PositiveSize, unit
+from proxy.units import (
+    Duration,
+    FieldName,
+    OptionalDuration,
+    PositiveDuration,
+    PositiveSize,
+    unit,
+)
 
 
-def _field_name(value: str) -> str:
-    if re.fullmatch(r"(?![0-9])[!#$%&'*+.^_`|~0-9A-Za-z-]+", value) is None:
-        raise ValueError("a header's name is expected")
-    return value.lower()
+def _no_time(name: str) -> str:
+    if name[0].isdigit():
+        raise ValueError("a header's name is expected, in which the client says its time")
+    return name
 
 
-FieldName = Annotated[str, AfterValidator(_field_name)]
+DeadlineField = Annotated[FieldName, AfterValidator(_no_time)]
 Count = Annotated[int, Field(ge=1)]
 
 
@@ -118,7 +124,7 @@ class AggregateConfig(BaseModel):
         description="Request headers that keep no two requests apart, besides those of a trace.",
         json_schema_extra={"default": []},
     )
-    deadline: FieldName | None = Field(
+    deadline: DeadlineField | None = Field(
         None,
         description="Request header with the seconds its client waits; milliseconds where its "
         "name ends in -ms.",

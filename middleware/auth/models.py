@@ -13,9 +13,10 @@ from .keys import Holder
 
 _SAFE = (b"GET", b"HEAD", b"OPTIONS")
 
-# Servers resolve these before they look at a path (RFC 3986 section 6.2.2), each in its own way.
+# Frameworks take the method from these, where they stand.
 _OVERRIDES = (b"x-http-method-override", b"x-method-override", b"x-http-method")
 
+# Servers resolve these before they look at a path (RFC 3986 section 6.2.2), each in its own way.
 _UNCERTAIN = re.compile(rb"//|/\.{1,2}(?:/|$)|%2[ef]|%5c|\\|%25|;", re.IGNORECASE)
 
 

@@ -162,7 +162,6 @@ class _Choice:
     def __init__(self) -> None:
         self._texts: dict[str, list[str] | None] = {}
         self._calls: dict[int, _Call] = {}
-        self._logprobs: dict[str, Any] = {}
         self._finish: str | None = None
         self._rest: dict[str, Any] = {}
 

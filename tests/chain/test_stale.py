@@ -59,14 +59,19 @@ async def test_before_the_fallback(serve: Serve, model: MakeModel, clock: Clock)
     assert len(other.asked) == 1
 
 
-async def test_while_the_queue_is_full(serve: Serve, model: MakeModel, clock: Clock) -> None:
-    """Also where a permit would have to be waited for and nobody may."""
-    server = await model()
-    remora = await primed(serve, server, clock, entry("concurrency", limit=1, queue=0))
+async def hold_the_permit(remora: Running, server: Model) -> None:
+    """With a call that the server does not answer."""
     server.choose = lambda message: "hang"
     busy = await remora.connect()
     busy.ask("POST", "/v1/embeddings", JSON, body=b'{"model":"m","input":"busy"}')
     await until(lambda: len(server.asked) == 3)
+
+
+async def test_while_the_queue_is_full(serve: Serve, model: MakeModel, clock: Clock) -> None:
+    """Also where a permit would have to be waited for and nobody may."""
+    server = await model()
+    remora = await primed(serve, server, clock, entry("concurrency", limit=1, queue=0))
+    await hold_the_permit(remora, server)
     answer = await embed(remora, "a")
     assert is_about(answer, "a") and is_stale(answer)
     answer = await embed(remora, "c")
@@ -78,10 +83,7 @@ async def test_after_waiting_in_vain(serve: Serve, model: MakeModel, clock: Cloc
     server = await model()
     inside = entry("concurrency", limit=1, queue_timeout="20ms")
     remora = await primed(serve, server, clock, inside)
-    server.choose = lambda message: "hang"
-    busy = await remora.connect()
-    busy.ask("POST", "/v1/embeddings", JSON, body=b'{"model":"m","input":"busy"}')
-    await until(lambda: len(server.asked) == 3)
+    await hold_the_permit(remora, server)
     answer = await embed(remora, "a")
     assert is_about(answer, "a") and is_stale(answer)
 

@@ -7,7 +7,6 @@ from urllib.parse import SplitResult, urljoin, urlsplit
 from proxy.exchange import Headers
 
 from .fields import OWS, values
-from .freshness import explicit
 
 SAFE = frozenset({
     b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PROPFIND", b"REPORT", b"SEARCH", b"QUERY",
@@ -39,26 +38,6 @@ def invalidates(
             if other is not None and other not in found:
                 found.append(other)
     return found
-
-
-def answers_get(
-    status: int,
-    target: bytes,
-    response_headers: Headers,
-    authority: bytes,
-    scheme: bytes = b"http",
-) -> bool:
-    """Whether an answer to POST may be stored as that of GET (RFC 9110 section 9.3.3).
-
-    The rules of `storing.storable` hold beside it.
-    """
-    named = values(response_headers, b"content-location")
-    return (
-        len(named) == 1
-        and 200 <= status <= 299
-        and explicit(response_headers)
-        and resolve(named[0], target, authority, scheme) == target
-    )
 
 
 def resolve(reference: bytes, target: bytes, authority: bytes, scheme: bytes) -> bytes | None:

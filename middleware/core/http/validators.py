@@ -5,8 +5,6 @@ Also what a 304 and an answer to HEAD change of what is stored (RFC 9111 section
 
 from __future__ import annotations
 
-from hashlib import blake2b
-
 from proxy.exchange import Headers, header
 
 from .dates import parse_date
@@ -22,11 +20,6 @@ _ONLY_WITH_BODY = frozenset({
     b"content-encoding", b"content-language", b"content-length", b"content-md5", b"content-range",
     b"content-type",
 })  # fmt: skip
-
-
-def strong_etag(body: bytes) -> bytes:
-    """An entity-tag that differs wherever one byte of the body does."""
-    return b'"' + blake2b(body, digest_size=16).hexdigest().encode() + b'"'
 
 
 def conditional_headers(stored_headers: Headers) -> Headers:
@@ -95,19 +88,6 @@ def merge_304(stored_headers: Headers, fresh_headers: Headers, shared: bool = Tr
     ]
     replaced = {name.lower() for name, _ in fresh_headers} - _KEPT | {b"age", b"date"}
     return [pair for pair in stored_headers if pair[0].lower() not in replaced] + fresh
-
-
-def head_agrees(stored_headers: Headers, length: int, head_headers: Headers) -> bool:
-    """Whether a 200 to HEAD describes the stored answer of GET (RFC 9111 section 4.3.5).
-
-    If so, `merge_304` updates it; if not, it is stale. length: bytes of the stored body.
-    """
-    for name in (b"etag", b"last-modified"):
-        told = header(head_headers, name)
-        if told is not None and told != header(stored_headers, name):
-            return False
-    told = header(head_headers, b"content-length")
-    return told is None or told.strip(OWS) == b"%d" % length
 
 
 def head_from_get(stored_headers: Headers, length: int) -> Headers:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from middleware.core.http.invalidation import answers_get, invalidates, resolve
+from middleware.core.http.invalidation import invalidates, resolve
 from tests.core.http.at import head
 
 
@@ -97,24 +97,6 @@ def test_both_fields() -> None:
         "Location: /new", "Content-Location: /about", "Content-Location: /a", "Location: //x/y"
     )
     assert invalidates(b"POST", 201, b"/a", headers, b"h") == [b"/a", b"/new", b"/about"]
-
-
-@pytest.mark.parametrize(
-    ("status", "lines", "expected"),
-    [
-        (200, ["Content-Location: /a", "Cache-Control: max-age=9"], True),
-        (200, ["Content-Location: ", "Expires: @9", "Date: @0"], True),
-        (200, ["Content-Location: http://h/a", "Cache-Control: max-age=9"], True),
-        (200, ["Content-Location: /b", "Cache-Control: max-age=9"], False),
-        (200, ["Content-Location: /a", "Last-Modified: @-9000"], False),
-        (200, ["Cache-Control: max-age=9"], False),
-        (200, ["Content-Location: /a", "Content-Location: /a", "Expires: @9"], False),
-        (404, ["Content-Location: /a", "Cache-Control: max-age=9"], False),
-    ],
-)
-def test_post_for_get(status: int, lines: list[str], expected: bool) -> None:
-    """RFC 9110 9.3.3: POST's answer is GET's where it says so and is explicitly fresh."""
-    assert answers_get(status, b"/a", head(*lines), b"h") is expected
 
 
 @given(st.binary(max_size=40), st.binary(max_size=20), st.binary(max_size=20))
