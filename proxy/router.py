@@ -20,7 +20,6 @@ MAX_DOUBTFUL = 1024
 go by the path. Each way costs time, and clients choose how many there are.
 """
 
-
 MAX_READINGS = 32
 """Ways to read a path; one with more has no route, where routes go by the path."""
 

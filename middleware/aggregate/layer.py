@@ -179,7 +179,7 @@ class _Bound:
             self._sent(lone.batch, lone.known.parted, 0.0, status, left)
 
     async def _read_apart(self, request: Request) -> Parted | None:
-        """The same of a request whose body is to be read first."""
+        """`_taken_apart`, for a request whose body is to be read first."""
         length = request.header(b"content-length")
         if length is None or int(length) > self._config.max_request_bytes:
             return None
