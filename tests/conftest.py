@@ -57,6 +57,7 @@ async def loop_watch() -> AsyncIterator[LoopWatch]:
     watch.stop()
     complaints = watch.complaints() + [f"left behind: {task}" for task in left]
     assert not complaints, "\n".join(complaints)
+    assert not (held := watch.held()), "\n".join(held)
 
 
 class Running:

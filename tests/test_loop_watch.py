@@ -20,7 +20,7 @@ async def watched(misbehave: object, strict: bool = True) -> list[str]:
     await asyncio.sleep(0.03)
     watch.stop()
     loop.set_exception_handler(handler)
-    return watch.complaints()
+    return watch.complaints() + watch.held()
 
 
 def compute() -> None:
