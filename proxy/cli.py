@@ -13,6 +13,7 @@ from .config import Config
 from .lifecycle import (
     CannotStart,
     addresses,
+    allow_open_files,
     bind_all,
     require_c_extensions,
     require_certificates,
@@ -53,6 +54,7 @@ def _serve(arguments: argparse.Namespace) -> int:
     file = _config(arguments)
     logs.set_up(file.log.level, file.log.format)
     require_certificates(file)
+    allow_open_files(file)
     sockets = bind_all(file)
     try:
         return supervise(file, sockets) if file.workers > 1 else run(file, sockets)

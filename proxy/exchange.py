@@ -37,6 +37,9 @@ def header(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> bytes | None:
 
 Body = bytes | Stream
 
+IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"})
+"""Methods that may be sent again though a server has seen them (RFC 9110 section 9.2.2)."""
+
 
 class Outcome:
     """How an exchange ended, told once to every `on_end`. Times are seconds of

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib.machinery
 import importlib.util
 import logging
 import os
+import resource
 import signal
 import socket
 from collections.abc import Sequence
@@ -65,6 +67,25 @@ def require_certificates(file: config.Config) -> None:
                 raise CannotStart(f"the TLS files of upstream `{name}` fail: {error}") from error
 
 
+def allow_open_files(file: config.Config) -> None:
+    """As many as the system lets this process have: a connection takes one, and most shells and
+    service managers begin with 1,024. Says so where the file's bounds are above that.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):  # macOS has a bound below its hard limit
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        soft = hard
+    needed = file.limits.connections + sum(
+        upstream.pool.max_connections * len(upstream.endpoints)
+        for upstream in file.upstreams.values()
+    )
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        log.warning(
+            "%d files may be open, and the file allows %d connections: raise `ulimit -Hn`, or "
+            "lower limits.connections or pool.max_connections", soft, needed,
+        )  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True)
 class Sockets:
     """What a process listens on: bound before it starts, so that workers can share them."""
@@ -79,9 +100,21 @@ class Sockets:
 
 
 @dataclass(frozen=True, slots=True)
+class Parent:
+    """A worker's ends of the pipes to its supervisor, as file descriptors.
+
+    gone: reads as ended once the supervisor is no more. served: a byte says that a worker serves.
+    """
+
+    gone: int
+    served: int
+
+
+@dataclass(frozen=True, slots=True)
 class Place:
     """A worker's place among others: where it tells its numbers, and where they tell theirs."""
 
+    parent: Parent
     own: Path | None
     peers: Sequence[Path]
 
@@ -116,7 +149,7 @@ def run(file: config.Config, sockets: Sockets, place: Place | None = None) -> in
 
 async def serve(file: config.Config, sockets: Sockets, place: Place | None) -> int:
     """SIGTERM (and SIGINT, outside of workers) drains; a second one stops at once, and so does the
-    first while the start is not over.
+    first while the start is not over. A worker drains when its supervisor is gone, too.
     """
     server = Server(file, sockets.listeners)
     admin = _admin(server, sockets.admin, place) if sockets.admin is not None else None
@@ -131,14 +164,25 @@ async def serve(file: config.Config, sockets: Sockets, place: Place | None) -> i
             starting.reschedule(loop.time())
         drain.set()
 
+    def on_orphaned(parent: Parent) -> None:
+        loop.remove_reader(parent.gone)
+        if not drain.is_set():
+            log.error("the supervisor is gone")
+            on_signal()
+
     loop.add_signal_handler(signal.SIGTERM, on_signal)
     if place is None:
         loop.add_signal_handler(signal.SIGINT, on_signal)
+    else:
+        loop.add_reader(place.parent.gone, on_orphaned, place.parent)
     try:
         async with starting:
             if admin is not None:
                 await admin.start()
             await server.start()
+        if place is not None:
+            with contextlib.suppress(BrokenPipeError):
+                os.write(place.parent.served, b".")
         log.info("serving on %s", ", ".join(server.addresses))
         await drain.wait()
         log.info("draining; a second signal stops at once")

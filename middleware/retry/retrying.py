@@ -8,7 +8,7 @@ from time import time
 
 from proxy.chain import Env, Handler
 from proxy.errors import ProxyError, UpstreamClosed, UpstreamError, UpstreamTimeout
-from proxy.exchange import Request, Response, Stream
+from proxy.exchange import IDEMPOTENT, Request, Response, Stream
 
 from ..core.backoff import Backoff
 from ..core.budget import RetryBudget
@@ -19,9 +19,6 @@ from .config import HedgeKeys, RetryConfig
 from .first_event import begins_well, is_event_stream
 from .race import Making, Race
 from .stats import Tally
-
-IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"})
-"""RFC 9110 section 9.2.2."""
 
 _BUSY = (429, 503, 504)  # statuses with which a server says when to come back
 
@@ -104,14 +101,14 @@ class Retrying:
     ) -> Response:
         """Goes on behind an attempt, until one is final or no other may follow."""
         failures = 1
-        while attempt.reason is not None:
+        while (reason := attempt.reason) is not None:
             wait = attempt.wait + self._backoff.wait(failures, random.random())
             if not self._may_retry(began, wait, sent):
                 break
-            self._tally.retried(attempt.reason)
             avoid |= {attempt.request.endpoint}
             attempt.give_up()
             await asyncio.sleep(wait)
+            self._tally.retried(reason)
             attempt = await self._make(original, original.fork(avoid))
             sent += 1
             failures += 1

@@ -160,7 +160,9 @@ class Pump:
         if last:
             self._write(self._framed(last))
         if self._chunked:
-            kept = [pair for pair in trailers if pair[0].lower() not in FORBIDDEN_TRAILERS]
+            # What they sign is gone where a filter changed it (RFC 9530).
+            kept = [] if _changes(self._response) else trailers
+            kept = [pair for pair in kept if pair[0].lower() not in FORBIDDEN_TRAILERS]
             self._write(head_block(b"0", kept))
         self._finish()
 

@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import TYPE_CHECKING, cast
 
 from ..deadline import IdleTimer
 from ..errors import UpstreamClosed, UpstreamError, UpstreamTimeout
 from ..exchange import Request, Response, Stream, TunnelEnd
 from ..headers import head_block, with_length, without_length
+from ..stream import HIGH_WATER
 from .answer import AnswerReader
 from .body import BodyWriter
 from .head import CHUNKED, FIXED
+from .stale import StaleConnection, unseen
 
 if TYPE_CHECKING:
     from .pool import Pool
-
-
-class StaleConnection(UpstreamClosed):
-    """A kept connection died before one byte of an answer: the keep-alive race.
-
-    The endpoint closed it while our request was on the way, so a fresh one may be tried once
-    (knative/serving#12414).
-    """
 
 
 class UpstreamConnection(asyncio.Protocol):
@@ -31,8 +26,8 @@ class UpstreamConnection(asyncio.Protocol):
     # fmt: off
     __slots__ = (
         "_answer", "_full", "_idle_timer", "_loop", "_paused", "_pool", "_received", "_request",
-        "_sent", "_total_timer", "_transport", "_tunnel", "_tunnel_data", "_waiter", "_writer",
-        "born", "counted", "idle_since", "used",
+        "_sent", "_total_timer", "_transport", "_tunnel", "_tunnel_data", "_unseen", "_waiter",
+        "_writer", "born", "counted", "idle_since", "used",
     )
     # fmt: on
 
@@ -48,7 +43,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._total_timer: asyncio.TimerHandle | None = None
         self._tunnel: TunnelEnd | None = None
         self._tunnel_data: bytes | None = None
-        self._full = self._paused = self._received = self._sent = False
+        self._full = self._paused = self._received = self._sent = self._unseen = False
         self.counted = True
         """The pool has a slot for it, and is told of its end."""
         self.used = False
@@ -74,7 +69,9 @@ class UpstreamConnection(asyncio.Protocol):
         """
         if not self.usable:
             kind = StaleConnection if self.used else UpstreamClosed
-            raise self.error(kind, "closed the connection before the request was sent")
+            error = self.error(kind, "closed the connection before the request was sent")
+            error.sent = False
+            raise error
         self._answer.expect(request)
         self._received = self._sent = False
         self._request = request
@@ -224,9 +221,13 @@ class UpstreamConnection(asyncio.Protocol):
             self._drop()
 
     def eof_received(self) -> bool:
+        if self._request is not None and not self._received:
+            self._unseen = unseen(cast(asyncio.Transport, self._transport))
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if exc is not None and self._request is not None:
+            self._read_rest()
         self._transport = None
         if self.counted:
             self._pool.lost(self)
@@ -237,13 +238,37 @@ class UpstreamConnection(asyncio.Protocol):
             return
         answer = self._answer
         if answer.response is None:
-            kind = StaleConnection if self.used and not self._received else UpstreamClosed
-            self._fail(self.error(kind, "closed the connection without an answer"))
+            stale = self.used and not self._received
+            kind = StaleConnection if stale else UpstreamClosed
+            error = self.error(kind, "closed the connection without an answer")
+            if stale:
+                # Who closes with bytes unread resets (RFC 9293 section 3.6.1).
+                error.sent = not (self._unseen or isinstance(exc, ConnectionError))
+            self._fail(error)
         elif answer.closed(cleanly=exc is None) and answer.stream is not None:
             answer.stream.end()
             self._finish()
         else:
             self._fail(self.error(UpstreamClosed, "closed the connection amid its answer"))
+
+    def _read_rest(self) -> None:
+        """A write that fails ends the connection before what had come was read: the answer of a
+        server that turns a long body away and closes. Not through TLS.
+
+        The transport closes its socket only behind `connection_lost`.
+        """
+        pool = self._pool
+        if pool.endpoint.tls is not None:
+            return
+        fd = cast(asyncio.Transport, self._transport).get_extra_info("socket").fileno()
+        while self._request is not None:
+            try:
+                data = os.read(fd, HIGH_WATER)
+            except OSError:
+                return
+            if not data:
+                return
+            self.data_received(data)
 
     def pause_writing(self) -> None:
         self._full = True

@@ -15,7 +15,8 @@ from ..errors import ConnectFailed, Unavailable
 from ..exchange import Gate, Request, Response
 from .body import BodyWriter
 from .endpoint import Endpoint as Endpoint
-from .http1 import StaleConnection, UpstreamConnection
+from .http1 import UpstreamConnection
+from .stale import StaleConnection, may_repeat
 
 
 class Pool:
@@ -82,6 +83,8 @@ class Pool:
             return await connection.exchange(request, writer)
         except StaleConnection as stale:
             if writer is not None and not writer.replayable:
+                raise
+            if stale.sent and not may_repeat(request):
                 raise
             try:
                 connection = await self._get(fresh=True)

@@ -117,6 +117,25 @@ async def test_a_failed_check_takes_an_endpoint_out(
     assert told(caplog, "is healthy again") == 1
 
 
+async def test_who_comes_back_from_an_ejection_begins_slowly(two: Two) -> None:
+    """It has not all of its share at once."""
+    keys = {"consecutive": 1, "time": 0.02, "max_time": 0.02}
+    running, first, _ = await two(eject=keys, slow_start=3600)
+    first.status = "500 Internal Server Error"
+    await bodies(running, 2)
+    first.status = "200 OK"
+    await until(lambda: states(running) == ["slow_start", "up"])
+
+
+async def test_who_passes_its_checks_again_begins_slowly(two: Two) -> None:
+    """The same for one whose checks had failed."""
+    running, first, _ = await two(health=CHECKS, slow_start=3600)
+    first.health = "503 Service Unavailable"
+    await until(lambda: states(running) == ["unhealthy", "up"])
+    first.health = "200 OK"
+    await until(lambda: states(running) == ["slow_start", "up"])
+
+
 async def test_a_check_without_an_answer_fails(two: Two, caplog: pytest.LogCaptureFixture) -> None:
     """A server that accepts and says nothing is out when `timeout` is over."""
     running, first, _ = await two(health={**CHECKS, "timeout": 0.05})

@@ -188,9 +188,9 @@ async def test_an_event_as_its_only_reader_leaves(serve: Serve, held: Held) -> N
     await asked.send(SSE_HEAD + chunk(event("1")))
     await client.head()
     connection = connection_of(remora, client)
-    assert connection._transport is not None and connection._pump is not None
+    assert connection._transport is not None and connection.pump is not None
     connection._transport.abort()
-    asyncio.get_running_loop().call_soon(connection._pump.stream.feed, event("2"))
+    asyncio.get_running_loop().call_soon(connection.pump.stream.feed, event("2"))
     await asked.closed()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any, ClassVar
 
 from pydantic import BaseModel
@@ -47,6 +48,26 @@ class FailsToStart(Passive):
 
     async def start(self) -> None:
         raise RuntimeError("no store")
+
+
+class Where(BaseModel):
+    """A path."""
+
+    path: Path
+
+
+class FailsWhere(Passive):
+    """Cannot start where its path is one of a file."""
+
+    Config = Where
+
+    def __init__(self, config: Where, env: Env) -> None:
+        super().__init__(config, env)
+        self._path = config.path
+
+    async def start(self) -> None:
+        if self._path.exists():
+            raise OSError("the store is gone")
 
 
 class NeverStarts(Passive):

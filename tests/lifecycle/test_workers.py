@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 from pathlib import Path
 
 import pytest
 
-from proxy.supervisor import MAX_BACKOFF, STABLE_AFTER, Backoff
+from proxy.supervisor import MAX_BACKOFF, STABLE_AFTER, Backoff, Supervisor, Tie
 
 from .client import Client, Lost, get, refused
 from .conftest import Serve
 from .numbers import numbers
-from .process import PATIENCE, Remora
+from .process import Remora
 from .upstream import PIECE, Upstream
 
 
@@ -103,13 +104,71 @@ async def test_ctrl_c_reaches_the_whole_group(serve: Serve) -> None:
     assert await remora.ended() == 0
 
 
-async def test_a_worker_that_cannot_start(serve: Serve) -> None:
-    """It is tried again ever more slowly, its reason is logged, and SIGTERM still ends all."""
+async def test_a_file_that_cannot_be_served(serve: Serve) -> None:
+    """The first worker's failure ends it all, once and with 1: an orchestrator sees that."""
     remora = await serve(workers="2", chain='["tests.lifecycle.layers:FailsToStart"]')
-    async with asyncio.timeout(PATIENCE):
-        for count, wait in enumerate(("0.1", "0.2", "0.4"), start=1):
-            line = await remora.said("worker 0 ended with 1", times=count)
-            assert line.endswith(f"starting it again in {wait} s")
+    assert await remora.ended() == 1
     assert any("RuntimeError: no store" in line for line in remora.lines)
+    assert remora.lines[-1] == (
+        "remora: the first worker ended with 1 before it served; the others were not started"
+    )
+    assert not any("worker 1" in line for line in remora.lines)
+
+
+async def test_a_worker_that_cannot_start_again(serve: Serve, room: Path) -> None:
+    """Where one has served, a failure may pass: it is tried again ever more slowly, with its
+    reason logged, while the other serves.
+    """
+    gone = room / "gone"
+    chain = f'[{{"tests.lifecycle.layers:FailsWhere": {{path: "{gone}"}}}}]'
+    remora, address = await two(serve, chain=chain)
+    gone.touch()
+    os.kill(remora.workers()[1], signal.SIGKILL)
+    for wait in ("0.2", "0.4"):
+        await remora.said(rf"worker \d ended with 1; starting it again in {wait} s")
+        assert (await get(address)).status == 200
+    await remora.said(r"worker \d failed: the store is gone")
+    gone.unlink()
+    await remora.serving(times=3)
     remora.send()
-    await remora.ended()  # with 1, where the signal met a worker that was failing just then
+    assert await remora.ended() == 0
+
+
+async def test_workers_outlive_their_supervisor_for_a_drain(
+    serve: Serve, upstream: Upstream
+) -> None:
+    """Without their supervisor nobody could end them: they drain by themselves, and are gone."""
+    remora, address = await two(serve)
+    async with await Client.to(address) as slow:
+        begun = await slow.begin("/slow")
+        remora.send(signal.SIGKILL)
+        await remora.said("the supervisor is gone", times=2)
+        await refused(address)
+        upstream.go.set()
+        await slow.rest(begun)
+        assert begun.body == PIECE * 2
+    assert await remora.ended() == -signal.SIGKILL
+    assert len([line for line in remora.lines if "stopped" in line]) == 2
+
+
+def test_no_process_left_for_a_worker(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A fork that the system refuses is tried again; it ends no worker that serves."""
+
+    def refuses() -> int:
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(os, "fork", refuses)
+    supervisor, tie = Supervisor(2, lambda index, parent: 0, lambda: None), Tie()
+    try:
+        with pytest.raises(BlockingIOError):
+            supervisor._start_due(tie)
+        os.write(tie._worker.served, b".")
+        supervisor._served = tie.has_served()
+        supervisor._due = {0: 0.0, 1: 0.0}
+        supervisor._start_due(tie)
+    finally:
+        tie.close()
+    assert sorted(supervisor._due) == [0, 1] and min(supervisor._due.values()) > 0
+    assert "worker 1 cannot be started: Resource temporarily unavailable" in caplog.text

@@ -197,7 +197,7 @@ async def test_a_reader_that_stalls_at_once(
     client.ask()
     await until(lambda: running.server.edge.connections)
     (connection,) = running.server.edge.connections
-    await until(lambda: connection._sending is not None and connection._sending.blocked)
+    await until(lambda: connection.sending is not None and connection.sending.blocked)
     for _ in range(20):
         await asyncio.sleep(0.01)
         assert connection._transport is not None
@@ -296,6 +296,6 @@ async def test_a_stalled_reader_holds_nobody_else(serve: Serve, upstream: Upstre
     stalled.hold()
     stalled.ask()
     (connection,) = running.server.edge.connections
-    await until(lambda: connection._sending is not None and connection._sending.blocked)
+    await until(lambda: connection.sending is not None and connection.sending.blocked)
     other = await running.connect()
     assert len((await other.exchange()).body) == 20_000_000

@@ -179,7 +179,7 @@ async def test_a_stalled_client_that_leaves(serve: Serve, upstream: UpstreamMake
     await client.head()
     client.hold()
     connection = next(iter(running.server.edge.connections))
-    await until(lambda: connection._sending is not None and connection._sending.blocked)
+    await until(lambda: connection.sending is not None and connection.sending.blocked)
     client.abort()
     await soon(ended.wait(), AT_ONCE)
     witness: Witness = running.layer(Witness)

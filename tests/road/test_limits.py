@@ -140,7 +140,7 @@ async def test_many_pipelined_bytes(serve: Serve, upstream: UpstreamMaker) -> No
     await until(lambda: running.pool.open == 1)
     (connection,) = running.server.edge.connections
     await until(lambda: connection.held)
-    assert connection._reader.buffered < 512 * 1024
+    assert connection.reader.buffered < 512 * 1024
     go_on.set()
     for _ in range(400):
         assert (await client.answer()).status == 200
@@ -164,7 +164,7 @@ async def test_unread_answers(serve: Serve, upstream: UpstreamMaker) -> None:
         client.ask()
     await until(lambda: running.server.edge.connections)
     (connection,) = running.server.edge.connections
-    await until(lambda: connection._sending is not None and connection._sending.blocked)
+    await until(lambda: connection.sending is not None and connection.sending.blocked)
     before = served
     await asyncio.sleep(0.2)
     assert served <= before + 1 < 300

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 
 import pytest
 
+from proxy.exchange import Request, Stream
 from tests.conftest import Serve, UpstreamMaker
 from tests.road.scripted import Peer
 from tests.road.wire import CHUNKED_HEAD, LAST_CHUNK, SSE_HEAD, chunk, head, ok, until
@@ -152,6 +154,30 @@ async def test_early_answer(serve: Serve, upstream: UpstreamMaker) -> None:
     uploading.exception()
     assert running.pool.open == 0
     assert (await (await running.connect()).exchange("GET", "/next")).status == 200
+
+
+async def test_early_answer_and_a_reset(serve: Serve) -> None:
+    """The answer of a server that turns a body away unread and closes is read, though the next
+    piece of the body fails to be written.
+    """
+    loop = asyncio.get_running_loop()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        running = await serve(f"http://127.0.0.1:{listener.getsockname()[1]}")
+        body = Stream()
+        request = Request(b"PUT", b"/", [(b"Host", b"h"), (b"Content-Length", b"1000")], body)
+        request.declared = body
+        sending = asyncio.create_task(running.pool.send(request))
+        taken, _ = await loop.sock_accept(listener)
+        taken.setblocking(False)
+        await loop.sock_recv(taken, 4)  # what it leaves unread makes its end a reset
+        # No turn of the loop stands between these: what is written next meets the reset.
+        taken.send(ok(b"too much", status="413 Content Too Large"))
+        taken.close()
+        body.feed(b"x" * 500)
+        response = await sending
+    assert (response.status, response.body) == (413, b"too much")
+    await until(lambda: running.pool.open == 0)
 
 
 async def test_early_answer_that_streams(serve: Serve, upstream: UpstreamMaker) -> None:

@@ -236,3 +236,39 @@ async def test_send_timeout(serve: Serve, upstream: UpstreamMaker, framing: str)
     await until(lambda: not running.server.edge.connections)
     if framing == "streamed":
         await until(lambda: running.pool.open == 0)
+
+
+@pytest.mark.parametrize("fields", [[], ["Connection: close"]], ids=["kept", "closed"])
+async def test_the_last_of_an_answer(
+    serve: Serve, upstream: UpstreamMaker, fields: list[str]
+) -> None:
+    """Also what is too little to hold the upstream back keeps no connection open for ever."""
+    running = await serve(
+        await upstream(answering(ok(b"x" * 50_000))),
+        limits={"send_timeout": 0.2, "idle_timeout": 0.2}, sockets=[small_buffers()],
+    )  # fmt: skip
+    client = await running.connect(stalled=True)
+    client.ask("GET", "/", *fields)
+    edge = running.server.edge
+    await until(lambda: edge.connections)
+    (connection,) = edge.connections
+    await until(lambda: running.pool.idle == 1)
+    assert connection.sending is None, "it was held back"
+    await until(lambda: not edge.connections)
+
+
+async def test_the_last_of_an_answer_that_is_taken_late(
+    serve: Serve, upstream: UpstreamMaker
+) -> None:
+    """A client that begins to read after its connection was closed gets all of its answer."""
+    running = await serve(
+        await upstream(answering(ok(b"x" * 50_000))),
+        limits={"send_timeout": 10, "idle_timeout": 0.2}, sockets=[small_buffers()],
+    )  # fmt: skip
+    client = await running.connect(stalled=True)
+    client.ask()
+    edge = running.server.edge
+    await until(lambda: any(one.sending is not None for one in edge.connections))
+    client.go_on()
+    assert (await client.answer()).body == b"x" * 50_000
+    await until(lambda: not edge.connections)
