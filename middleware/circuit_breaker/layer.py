@@ -19,7 +19,8 @@ from proxy.errors import (
 )
 from proxy.exchange import Body, Outcome, Request, Response
 
-from ..core.circuit import Call, Circuit
+from ..core.call import Call
+from ..core.circuit import Circuit
 from ..core.http.retry_after import retry_after
 from .circuits import Circuits, Place
 from .config import CircuitBreakerConfig
@@ -101,32 +102,38 @@ class _Gate:
 
     __slots__ = ("_body", "_bound", "_circuits", "_now", "call", "retry_after")
 
-    def __init__(self, bound: _Bound, body: Body, now: float) -> None:
+    def __init__(self, bound: _Bound, body: Body) -> None:
         self._bound = bound
         self._circuits = bound.place.circuits
         self._body = body
-        self._now = now
+        self._now: float | None = None
+        """When it was first asked: a balancer may have waited for the request's body before."""
         self.call: Call | None = None
         self.retry_after: float | None = None
         """Seconds after which the first of the endpoints that were refused may be asked again."""
 
     def admits(self, endpoint: str) -> bool:
+        now = self._now
+        if now is None:
+            now = self._now = self._bound.clock()
         circuit = self._circuits.get(endpoint)
-        if circuit is not None and circuit.state == STATE_CLOSED and self._now < circuit.look_at:
+        if circuit is not None and circuit.state == STATE_CLOSED and now < circuit.overdue.look_at:
             return True  # what nearly all find, in one call (tests/bench: costs)
-        circuit = circuit or self._bound.place.circuit(endpoint, self._now)
-        if circuit is None or circuit.admits(self._now):
+        circuit = circuit or self._bound.place.circuit(endpoint, now)
+        if circuit is None or circuit.admits(now):
             return True
-        wait = circuit.wait(self._now)
+        wait = circuit.wait(now)
         if self.retry_after is None or wait < self.retry_after:
             self.retry_after = wait
         return False
 
     def chosen(self, endpoint: str) -> None:
+        now = self._now
+        assert now is not None, "`admits` comes first"
         if self.call is not None:  # another one was chosen first, and not asked
-            self.call.circuit.left(self.call, self._now)
-        circuit = self._circuits.get(endpoint) or self._bound.place.circuit(endpoint, self._now)
-        self.call = None if circuit is None else self._bound.take(circuit, self._body, self._now)
+            self.call.circuit.left(self.call, now)
+        circuit = self._circuits.get(endpoint) or self._bound.place.circuit(endpoint, now)
+        self.call = None if circuit is None else self._bound.take(circuit, self._body, now)
 
 
 class _Bound:
@@ -136,14 +143,14 @@ class _Bound:
         self.place = place
         self._tally = tally
         self._next = next
-        self._clock = layer.clock
+        self.clock = layer.clock
         self._neutral = frozenset(layer.config.neutral)
         same = layer.config.fallback == tally.upstream
         self._fallback = None if same else layer.fallback
 
     async def by_endpoint(self, request: Request) -> Response:
         """The balancer is told which endpoints it may choose, and tells which one it did."""
-        gate = _Gate(self, request.body, self._clock())
+        gate = _Gate(self, request.body)
         request.gate = gate
         try:
             response = await self._next(request)
@@ -159,7 +166,7 @@ class _Bound:
 
     async def as_one(self, request: Request) -> Response:
         """All endpoints have one circuit."""
-        now = self._clock()
+        now = self.clock()
         circuit = self.place.circuit("", now)
         if circuit is None:
             return await self._next(request)
@@ -193,13 +200,13 @@ class _Bound:
         return call
 
     def _sent(self, call: Call) -> None:
-        call.circuit.sent(call, self._clock())
+        call.circuit.sent(call, self.clock())
 
     def _raised(self, call: Call, error: BaseException) -> None:
         if isinstance(error, UpstreamError):
-            call.circuit.failed(call, self._clock())
+            call.circuit.failed(call, self.clock())
         else:  # the client left, a bound of remora's own was reached, or a layer has a bug
-            call.circuit.left(call, self._clock())
+            call.circuit.left(call, self.clock())
 
     def _judge(self, call: Call, request: Request, response: Response) -> None:
         """By the head; what is still to come is judged as it comes."""
@@ -207,35 +214,35 @@ class _Bound:
         status = response.status
         if status in self._neutral:
             wish = retry_after(response.header(b"retry-after"), time.time())
-            circuit.pushed_back(call, self._clock(), wish)
+            circuit.pushed_back(call, self.clock(), wish)
             return
         if status >= 500:
             wish = retry_after(response.header(b"retry-after"), time.time())
-            circuit.failed(call, self._clock(), wish)
+            circuit.failed(call, self.clock(), wish)
             return
         body = response.body
         if isinstance(body, bytes):
-            circuit.answered(call, self._clock())
+            circuit.answered(call, self.clock())
             return
         if response.declared is body:
-            circuit.answered(call, self._clock())
+            circuit.answered(call, self.clock())
         else:
             # The head of an answer of unknown length may leave before anything is computed.
             body.on_first(partial(self._begun, call))
         request.on_end(partial(self._ended, call))
 
     def _begun(self, call: Call) -> None:
-        call.circuit.answered(call, self._clock())
+        call.circuit.answered(call, self.clock())
 
     def _ended(self, call: Call, outcome: Outcome) -> None:
         if isinstance(outcome.error, _BROKE_OFF):
-            call.circuit.failed(call, self._clock())
+            call.circuit.failed(call, self.clock())
         elif call.begun:
             return
         elif outcome.cancelled or outcome.error is not None:
-            call.circuit.left(call, self._clock())
+            call.circuit.left(call, self.clock())
         else:
-            call.circuit.answered(call, self._clock())
+            call.circuit.answered(call, self.clock())
 
 
 def _found_none(error: BaseException) -> bool:

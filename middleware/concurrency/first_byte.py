@@ -9,15 +9,16 @@ class FirstByte:
     """A BodyFilter that passes everything on, and tells of the first byte once."""
 
     observes = True
-    __slots__ = ("_came",)
+    __slots__ = ("_tell", "came")
 
-    def __init__(self, came: Callable[[], None]) -> None:
-        self._came: Callable[[], None] | None = came
+    def __init__(self, tell: Callable[[], None]) -> None:
+        self._tell = tell
+        self.came = False
 
     def feed(self, chunk: bytes) -> bytes:
-        if self._came is not None and chunk:
-            came, self._came = self._came, None
-            came()
+        if not self.came and chunk:
+            self.came = True
+            self._tell()
         return chunk
 
     def end(self) -> bytes:

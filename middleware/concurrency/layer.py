@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from asyncio import CancelledError
 from collections.abc import Callable, Iterator
 from typing import ClassVar
 
 from proxy.chain import Env, Handler, RouteInfo
 from proxy.errors import UpstreamTimeout
-from proxy.exchange import Request, Response, Stream
+from proxy.exchange import Outcome, Request, Response, Stream
 
 from ..core.gradient import Gradient
 from .config import ConcurrencyConfig, HeaderPriority
@@ -147,6 +148,8 @@ class _Adaptive:
         except BaseException as error:
             if isinstance(error, UpstreamTimeout):
                 self._dropped()
+            elif isinstance(error, CancelledError):
+                self._left(in_flight, sent_at)
             permit.ended(request.outcome)
             raise
         status = response.status
@@ -155,14 +158,29 @@ class _Adaptive:
         elif 200 <= status < 500:
             if isinstance(response.body, Stream) and _is_event_stream(response):
                 # Many servers send the head of a stream before they have computed anything.
-                response.filters.append(FirstByte(lambda: self._completed(in_flight, sent_at)))
+                self._watch(request, response, in_flight, sent_at)
             else:
                 self._completed(in_flight, sent_at)
         return response
 
+    def _watch(self, request: Request, response: Response, in_flight: int, sent_at: float) -> None:
+        first = FirstByte(lambda: self._completed(in_flight, sent_at))
+        response.filters.append(first)
+
+        def ended(outcome: Outcome) -> None:
+            if outcome.cancelled and not first.came:
+                self._left(in_flight, sent_at)
+
+        request.on_end(ended)
+
     def _completed(self, in_flight: int, sent_at: float) -> None:
         now = self._clock()
         self._gradient.completed(in_flight, now - sent_at, now)
+        self._follow()
+
+    def _left(self, in_flight: int, sent_at: float) -> None:
+        now = self._clock()
+        self._gradient.left(in_flight, now - sent_at, now)
         self._follow()
 
     def _dropped(self) -> None:

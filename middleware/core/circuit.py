@@ -5,14 +5,15 @@ No I/O and no clock: the time is passed in as `now`, seconds that never go back.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable
 from math import inf
 
 from pybreaker import STATE_CLOSED, STATE_HALF_OPEN, STATE_OPEN
 
+from .call import Call
 from .machine import Machine
-from .outcomes import Bucket, Rules, Window
+from .outcomes import Rules, Window
+from .overdue import Overdue
 
 SOON = 1.0
 """Seconds after which to ask again where only the end of a probe is waited for, and for which one
@@ -22,25 +23,6 @@ PATIENCE = 10.0
 """Seconds that a shared circuit which may be tried again waits for leave to, at most."""
 
 _OVER, _NONE = -1, -2  # no turn has these numbers
-
-
-class Call:
-    """One call, from its permit to its verdict. Made by `Circuit.take`, told to it alone."""
-
-    __slots__ = ("begun", "bucket", "circuit", "probe", "slow", "started", "turn")
-
-    def __init__(self, circuit: Circuit, turn: int, started: float) -> None:
-        self.circuit = circuit
-        self.turn = turn
-        self.started = started
-        self.probe = False
-        """It holds one of the permits of a half-open circuit."""
-        self.begun = False
-        """Its answer has begun, and was no failure then."""
-        self.slow = False
-        self.bucket: Bucket | None = None
-        """Where it is counted, until it fails."""
-
 
 Changed = Callable[["Circuit", str, str, str, bool], None]
 """(circuit, old state, new state, why, told): told where other replicas need not hear of it."""
@@ -72,15 +54,13 @@ class Circuit(Machine):
         self.delay = rules.open_for
         """For how long it was opened; a failed probe doubles it."""
         self.window = Window(rules.window)
+        self.overdue = Overdue(rules.slow_after)
+        """Calls that are slow, whenever their answers may come: `admits` looks for them."""
         self._changed = changed
         self._shared = shared
         self._watched = rules.slow_ratio is not None
-        self._slow_after = rules.slow_after
         self._probing: dict[Call, float] = {}
         """The calls that hold a permit of a half-open circuit, and since when."""
-        self._waiting: OrderedDict[Call, None] = OrderedDict()
-        self.look_at = inf
-        """When the oldest call that waits for its answer may become slow: `admits` looks then."""
         self._not_before = -inf
         self._row_ended_by: Call | None = None
         self._row = 0
@@ -89,17 +69,13 @@ class Circuit(Machine):
         self._why = ""
         self._told = False
 
-    @property
-    def probing(self) -> int:
-        """Permits of a half-open circuit that are out."""
-        return len(self._probing)
-
     # -- before a call
 
     def admits(self, now: float) -> bool:
         """Whether a call may be made."""
-        if now >= self.look_at:
-            self._look(now)
+        if now >= self.overdue.look_at:
+            for call in self.overdue.found(now):
+                self._is_slow(call, now)
         if self.state == STATE_CLOSED:
             return True
         self.asked_at = now
@@ -133,14 +109,14 @@ class Circuit(Machine):
         if not sent:
             call.started = inf
         elif self._watched:
-            self._waits(call, now)
+            self.overdue.waits(call)
         return call
 
     def sent(self, call: Call, now: float) -> None:
         """The last byte of the request is here: from now on its answer is waited for."""
         call.started = now
         if self._watched and call.turn == self.turn and not call.begun:
-            self._waits(call, now)
+            self.overdue.waits(call)
 
     # -- what becomes of it
 
@@ -148,8 +124,8 @@ class Circuit(Machine):
         """The first byte of an answer that is no failure is here. Told once."""
         if call.turn != self.turn:
             return
-        if self._watched:
-            self._no_longer_waits(call, now)
+        if self._watched and self.overdue.ended(call, now):
+            self._is_slow(call, now)
             if call.turn != self.turn:
                 return
         call.begun = True
@@ -170,17 +146,13 @@ class Circuit(Machine):
         turn, call.turn = call.turn, _OVER
         if turn != self.turn and not (turn == self._probes_of and self.state == STATE_CLOSED):
             return
-        if self._watched and not call.begun:
-            self._waiting.pop(call, None)
+        slow = self.overdue.ended(call, now) or call.slow
         self._wish(now, retry_after)
         if self.state == STATE_HALF_OPEN:
             self._reopen(now, "a probe failed")
             return
-        slow = call.slow
         if call.bucket is not None:
             self.window.take_back(call.bucket, slow)
-        elif self._watched and not call.begun:
-            slow = now - call.started > self._slow_after
         self.window.add(now, True, slow)
         if call is self._row_ended_by:
             self.counter += self._row  # no success after all, and none has come since
@@ -192,7 +164,7 @@ class Circuit(Machine):
         if call.turn != self.turn:
             return
         call.turn = _OVER
-        self._waiting.pop(call, None)
+        self.overdue.ended(call, now)
         self._wish(now, retry_after)
         if call.bucket is not None:
             self.window.take_back(call.bucket, call.slow)
@@ -205,8 +177,8 @@ class Circuit(Machine):
         """The call ended without a verdict: its client left, or nothing was sent."""
         if call.turn != self.turn:
             return
-        if self._watched and not call.begun:
-            self._no_longer_waits(call, now)
+        if self.overdue.ended(call, now):
+            self._is_slow(call, now)
             if call.turn != self.turn:
                 return
         call.turn = _OVER
@@ -268,26 +240,6 @@ class Circuit(Machine):
         if retry_after is not None:
             self._not_before = max(self._not_before, now + retry_after)
 
-    def _waits(self, call: Call, now: float) -> None:
-        self._waiting[call] = None
-        if self.look_at == inf:
-            self.look_at = now + self._slow_after
-
-    def _look(self, now: float) -> None:
-        """Calls that wait for too long are slow, whenever their answer may come."""
-        while self._waiting:
-            call = next(iter(self._waiting))
-            if now - call.started <= self._slow_after:
-                self.look_at = call.started + self._slow_after
-                return
-            del self._waiting[call]
-            self._is_slow(call, now)
-        self.look_at = inf
-
-    def _no_longer_waits(self, call: Call, now: float) -> None:
-        if self._waiting.pop(call, call) is None and now - call.started > self._slow_after:
-            self._is_slow(call, now)
-
     def _is_slow(self, call: Call, now: float) -> None:
         call.slow = True
         if call.probe:
@@ -323,8 +275,7 @@ class Circuit(Machine):
         self._probes_of = self.turn - 1 if closes else _NONE
         self._probing.clear()
         self._not_before = -inf
-        self._waiting.clear()
-        self.look_at = inf
+        self.overdue.clear()
         self.window.clear()
         why, self._why = self._why, ""
         told, self._told = self._told, False

@@ -11,6 +11,8 @@ goes. What it should be is measured anew from time to time with less in flight. 
   is in flight from the first request on, and a latency measured alone would hold the limit near
   one. A moving average of latency under load, as in Gradient2, follows a lasting overload upwards.
 - Growth doubles while nothing speaks against it, so that a limit far below is left in a few steps.
+- Where most clients leave before they have anything, the limit is halved. Else one under which no
+  answer comes before its client's patience is over would never be found too high.
 """
 
 from __future__ import annotations
@@ -40,8 +42,8 @@ class Gradient:
     """low, high: bounds of the limit. tolerance: rise of latency over that at half the limit which
     is taken for none, above 1.
 
-    Tell it each first byte: what was in flight when the request went out, itself included, and the
-    seconds it took. Then read `limit`.
+    Tell it each first byte, and each client that left before: what was in flight when the request
+    went out, itself included, and the seconds it took. Then read `limit`.
     """
 
     def __init__(self, low: int, high: int, tolerance: float) -> None:
@@ -57,6 +59,7 @@ class Gradient:
         self._probe_at = 0.0
         self._before_probe = 0.0
         self._took: list[float] = []
+        self._gone = 0
         self._skip = 0
         self._reached = False
         self.limit = int(self._exact)
@@ -64,23 +67,16 @@ class Gradient:
 
     def completed(self, in_flight: int, took: float, now: float) -> None:
         """A first byte came `took` seconds after the request, sent with `in_flight` on the way."""
-        limit = int(self._exact)
-        if self._probing:
-            if in_flight > self.limit:
-                return
-        elif in_flight <= limit // 2:
-            return  # light traffic tells nothing about the limit
-        elif in_flight >= limit:
-            self._reached = True
-        if self._skip:
-            self._skip -= 1
-            return
-        self._took.append(took)
-        if self._probing:
-            if len(self._took) >= _window(self.limit):
-                self._probed(_middle(self._took), self.limit, now)
-        elif len(self._took) >= _window(limit):
-            self._loaded(_middle(self._took), limit, now)
+        if self._counts(in_flight):
+            self._count(took, now)
+
+    def left(self, in_flight: int, waited: float, now: float) -> None:
+        """A client has left `waited` seconds after the request, before the first byte."""
+        if self._base is None or waited < self._base:
+            return  # it tells nothing of what it did not wait for
+        if self._counts(in_flight):
+            self._gone += 1
+            self._count(waited, now)
 
     def dropped(self) -> None:
         """The server refused for want of capacity, or gave no answer in time."""
@@ -91,6 +87,40 @@ class Gradient:
             return
         self._step = HEADROOM * sqrt(self._exact)
         self._set(self._exact * BACKOFF)
+        self._begin(self.limit)
+
+    def _counts(self, in_flight: int) -> bool:
+        """Whether a request belongs to the window under way."""
+        limit = int(self._exact)
+        if self._probing:
+            if in_flight > self.limit:
+                return False
+        elif in_flight <= limit // 2:
+            return False  # light traffic tells nothing about the limit
+        elif in_flight >= limit:
+            self._reached = True
+        if self._skip:
+            self._skip -= 1
+            return False
+        return True
+
+    def _count(self, took: float, now: float) -> None:
+        """Makes a step where the window is full. took: of who has left, the least it would have."""
+        self._took.append(took)
+        if len(self._took) < _window(self.limit):
+            return
+        if 2 * self._gone > len(self._took):
+            self._waited_in_vain()
+        elif self._probing:
+            self._probed(_middle(self._took), self.limit, now)
+        else:
+            self._loaded(_middle(self._took), self.limit, now)
+
+    def _waited_in_vain(self) -> None:
+        """Most clients left: less in flight, whatever it takes then."""
+        self._probing = False
+        self._set(self.limit / 2)
+        self._step = HEADROOM * sqrt(self._exact)
         self._begin(self.limit)
 
     def _loaded(self, took: float, limit: int, now: float) -> None:
@@ -155,6 +185,7 @@ class Gradient:
         the quick ones come first.
         """
         self._took = []
+        self._gone = 0
         self._skip = skip
         self._reached = False
 

@@ -11,12 +11,11 @@ KEPT = 512
 
 
 class Latencies:
-    """The last `kept` of them, in the order they came and in order of size."""
+    """The last KEPT of them, in the order they came and in order of size."""
 
-    __slots__ = ("_came", "_kept", "_sorted")
+    __slots__ = ("_came", "_sorted")
 
-    def __init__(self, kept: int = KEPT) -> None:
-        self._kept = kept
+    def __init__(self) -> None:
         self._came: deque[float] = deque()
         self._sorted: list[float] = []
 
@@ -24,7 +23,7 @@ class Latencies:
         return len(self._came)
 
     def add(self, seconds: float) -> None:
-        if len(self._came) == self._kept:
+        if len(self._came) == KEPT:
             oldest = self._came.popleft()
             del self._sorted[bisect_left(self._sorted, oldest)]
         self._came.append(seconds)

@@ -125,15 +125,15 @@ class Running:
                 yield f"concurrency: {permits.in_flight} permits, {permits.waiting} waiting"
         for layer in self.layers(CircuitBreaker):
             for place, endpoint, circuit in layer.circuits:
-                if circuit.probing or circuit._waiting:
-                    yield f"breaker: {place.named(endpoint)}: {circuit.probing} probes, " \
-                          f"{len(circuit._waiting)} calls"  # fmt: skip
+                probes, calls = len(circuit._probing), len(circuit.overdue._calls)
+                if probes or calls:
+                    yield f"breaker: {place.named(endpoint)}: {probes} probes, {calls} calls"
         for layer in self.layers(Cache):
             if layer.flights or layer.tiers._looking or layer.tiers._sharing:
                 yield f"cache: {len(layer.flights)} flights, {layer.tiers._sharing} shared"
         for lane in [one for it in self.layers(Aggregate) for one in it.lanes.values()]:
             plan = lane.plan
-            if plan.queued or plan._under_way.items or plan.running or plan._waiting or plan._ready:
+            if plan.queued or plan._under_way.items or plan.running or plan._waiting or plan.waits:
                 yield f"aggregate: {plan.queued} queued, {plan.running} under way"
             if lane._timer is not None:
                 yield "aggregate: a timer"

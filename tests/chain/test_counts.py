@@ -90,11 +90,17 @@ async def test_a_batch_is_sent_again(serve: Serve, held: Held) -> None:
     assert (circuit_of(remora).window.calls, circuit_of(remora).window.failures) == (3, 1)
 
 
-async def test_one_bad_item_of_many(serve: Serve, held: Held) -> None:
+@pytest.mark.parametrize(
+    ("status", "neutral"), [(422, [429, 503]), (500, [429, 500, 503])], ids=["422", "500"]
+)
+async def test_one_bad_item_of_many(
+    serve: Serve, held: Held, status: int, neutral: list[int]
+) -> None:
     """A server that refuses a call for one item answers the others, and its circuit stays closed:
-    a 4xx is a success.
+    a 4xx is a success, and what is neutral no failure.
     """
-    chain = [entry("aggregate", **ONE_AT_A_TIME), entry("retry"), entry("circuit_breaker")]
+    chain = [entry("aggregate", **ONE_AT_A_TIME), entry("retry"),
+             entry("circuit_breaker", neutral=neutral, consecutive=2)]  # fmt: skip
     remora = await serve([held], chain)
     texts = ["a", "b", "bad", "c", "d", "e", "f", "g"]
     first, others, call = await batched(remora, held, *texts)
@@ -104,18 +110,32 @@ async def test_one_bad_item_of_many(serve: Serve, held: Held) -> None:
         while True:
             asked = await held.asked()
             if b'"bad"' in asked.body:
-                await asked.answer(b'{"error":{}}', status=b"422 Bad")
+                await asked.answer(b'{"error":{}}', status=b"%d Bad" % status)
             else:
                 await well(asked)
 
     serving = asyncio.ensure_future(strict())
     for client, text in zip(others, texts, strict=True):
         answer = await client.answer()
-        assert answer.status == 422 if text == "bad" else is_about(answer, text)
+        assert answer.status == status if text == "bad" else is_about(answer, text)
     assert is_about(await first.answer(), "first")
     assert circuit_of(remora).window.failures == 0
     serving.cancel()
     await asyncio.wait([serving])
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 405, 408, 429, 501, 502, 503, 504, 505])
+async def test_a_refusal_that_is_not_about_items(serve: Serve, held: Held, status: int) -> None:
+    """A batch that gets one is not divided: all of it have the answer, and the server one call."""
+    remora = await serve([held], [entry("aggregate", **ONE_AT_A_TIME)])
+    first, others, call = await batched(remora, held, "a", "b", "c", "d")
+    await well(call)
+    await (await held.asked()).answer(b'{"error":{}}', status=b"%d No" % status)
+    for client in others:
+        assert (await client.answer()).status == status
+    assert is_about(await first.answer(), "first")
+    await remora.quiet()
+    assert held.count == 2
 
 
 async def test_a_hit_needs_neither_permit_nor_batch(serve: Serve, held: Held) -> None:

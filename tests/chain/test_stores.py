@@ -42,15 +42,16 @@ def shared(**keys: Any) -> list[dict[str, Any]]:
 
 
 async def two(
-    serve: Serve, models: list[Model], redis: RedisServer, timeout: str = "30s", **keys: Any
-) -> list[Running]:
+    serve: Serve, models: list[Model], redis: RedisServer, timeout: str = "30s",
+    patience: str = "30s", **keys: Any,
+) -> list[Running]:  # fmt: skip
     """Replicas on one store.
 
-    timeout: of the store. A test that takes it away wants a short one; for any other a machine
-    that stands still for a moment is not a store that is down.
+    timeout: of the store, patience: with the servers. A test that takes them away wants short
+    ones; for any other a machine that stands still for a moment is nothing that is down.
     """
     file = {"stores": {"redis": {"url": redis.url, "timeout": timeout}},
-            "upstream": {"timeouts": {"first_byte": "1s", "idle": "1s"}}}  # fmt: skip
+            "upstream": {"timeouts": {"first_byte": patience, "idle": patience}}}  # fmt: skip
     return [await serve(models, shared(**keys), **file) for _ in range(2)]
 
 
@@ -131,7 +132,7 @@ async def test_a_store_and_servers_that_fail(
     """Both at once: a client gets its own answer or a clear error, and nothing is held."""
     chance = random.Random(7)
     models = [await model(at_random(chance, 0.2)) for _ in range(3)]
-    replicas = await two(serve, models, redis, "250ms")
+    replicas = await two(serve, models, redis, "250ms", "1s")
     users = [
         User(chance.choice(replicas), random.Random(chance.random()), None, leaves=0.2, texts=500,
              faults=True)

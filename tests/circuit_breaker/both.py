@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from math import inf
 
-from middleware.core.circuit import Call, Circuit
+from middleware.core.call import Call
+from middleware.core.circuit import Circuit
 from middleware.core.outcomes import Rules
 
 from .reference import Model, ModelCall
@@ -90,19 +91,15 @@ class Both:
         told = self.told
         assert real.state == model.state, told
         assert real.counter == model.in_a_row, told
-        assert (real.probing, real.success_counter) == (model.permits, model.succeeded), told
+        out = sum(call.probe and call.turn == real.turn for call, _ in self.live)
+        assert (out, real.success_counter) == (model.permits, model.succeeded), told
         real.window.advance(now)
         sums = real.window.calls, real.window.failures, real.window.slow
         assert sums == model.sums(now), told
         if real.state == "open":
             assert real.until == model.until <= now + self.rules.max_open_for, told
             assert real.delay == model.delay <= self.rules.max_open_for, told
-        if real.state == "half-open":
-            out = sum(call.probe and call.turn == real.turn for call, _ in self.live)
-            assert real.probing == out, f"a permit leaked: {told}"
-            assert out + real.success_counter <= self.rules.probes, told
-        else:
-            assert real.probing == 0, told
+        assert out + real.success_counter <= self.rules.probes, told
 
     def recovers(self) -> None:
         """Once all is well again: it is left open no longer than it may be, and closes."""
@@ -121,21 +118,22 @@ class Both:
         real, now = self.real, self.now
         window = real.window
         piece = int(now / window._piece)
+        waiting = real.overdue._calls
         return (
-            real.state, real.counter, real.success_counter, real.probing, real.delay,
+            real.state, real.counter, real.success_counter, real.delay,
             max(0.0, real.until - now) if real.state == "open" else 0.0,
             max(0.0, real._not_before - now),
-            real.look_at - now if real.look_at != inf else None,
+            real.overdue.look_at - now if real.overdue.look_at != inf else None,
             tuple((one.index - piece, one.calls, one.failures, one.slow)
                   for one in window._buckets if one.index > piece - 10),
             tuple(
                 (call.turn == real.turn, call.turn == real._probes_of, call.probe, call.begun,
-                 call.slow, call in real._waiting, max(-1.0, min(now - call.started, 2.0)),
+                 call.slow, call in waiting, max(-1.0, min(now - call.started, 2.0)),
                  call.bucket is not None and call.bucket.live and call.bucket.index - piece)
                 for call, _ in self.live
             ),
             *((index, real._row) for index, (call, _) in enumerate(self.live)
               if call is real._row_ended_by and call.turn == real.turn),
-            tuple(self.live.index(one) for call in real._waiting
+            tuple(self.live.index(one) for call in waiting
                   for one in self.live if one[0] is call),
         )  # fmt: skip

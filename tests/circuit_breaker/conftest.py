@@ -64,11 +64,15 @@ def rig(serve: Serve, upstream: UpstreamMaker, clock: Clock) -> MakeRig:
 
     async def start(
         *behaviours: list[Behaviour], outside: list[Any] | None = None,
-        file: dict[str, Any] | None = None, fallback: Endpoint | None = None, **keys: Any,
+        file: dict[str, Any] | None = None, fallback: Endpoint | None = None,
+        balance: Any = "least_outstanding", **keys: Any,
     ) -> Rig:  # fmt: skip
         endpoints = [Endpoint(*one) for one in behaviours]
         started = [await upstream(one) for one in endpoints]
-        upstreams = {"default": {"endpoints": [one.url for one in started], **UNWATCHED}}
+        endpoints_of = [one.url for one in started]
+        upstreams: dict[str, Any] = {
+            "default": {"endpoints": endpoints_of, "balance": balance, **UNWATCHED}
+        }
         if fallback is not None:
             upstreams["backup"] = {"endpoints": [(await upstream(fallback)).url]}
             keys["fallback"] = "backup"

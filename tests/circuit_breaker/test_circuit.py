@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 from pybreaker import CircuitBreaker
 
-from middleware.core.circuit import PATIENCE, SOON, Call, Circuit
+from middleware.core.call import Call
+from middleware.core.circuit import PATIENCE, SOON, Circuit
 from middleware.core.outcomes import BUCKETS, Rules, Window
 
 from .both import Both
@@ -214,7 +215,9 @@ def test_a_slow_probe_fails() -> None:
     assert one.told[-1] == "open: a probe was slow"
     assert one.circuit.until == one.now + 10
     one.circuit.answered(probe, one.now)
-    assert one.circuit.probing == 0
+    one.now += 10
+    assert len([one.call() for _ in range(3)]) == 3
+    assert not one.circuit.admits(one.now)
 
 
 def test_a_probe_that_breaks_off_behind_the_closing_counts() -> None:
@@ -243,9 +246,11 @@ def test_calls_of_an_earlier_turn_say_nothing() -> None:
     for call in old:
         one.circuit.answered(call, one.now)
         one.circuit.failed(call, one.now)
-    assert (one.circuit.state, one.circuit.until, one.circuit.probing) == ("half-open", until, 1)
+    assert (one.circuit.state, one.circuit.until) == ("half-open", until)
     one.circuit.answered(probe, one.now)
     assert one.circuit.success_counter == 1
+    assert len([one.call() for _ in range(2)]) == 2
+    assert not one.circuit.admits(one.now)
 
 
 @pytest.mark.parametrize(("wish", "wait"), [(2.0, 5.0), (30.0, 30.0), (3600.0, 60.0)])
@@ -315,7 +320,7 @@ def test_a_call_that_was_not_admitted_is_not_judged() -> None:
     for _ in range(3):
         one.call()
     one.circuit.failed(one.circuit.take(one.now), one.now)
-    assert (one.circuit.state, one.circuit.probing) == ("half-open", 3)
+    assert one.circuit.state == "half-open" and not one.circuit.admits(one.now)
 
 
 def test_a_shared_one_waits_for_leave() -> None:

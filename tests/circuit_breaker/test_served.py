@@ -17,6 +17,7 @@ from tests.retry.rig import (
     CHAT,
     DONE,
     EMBEDDINGS,
+    QUESTION,
     STREAM,
     Behaviour,
     Endpoint,
@@ -147,6 +148,22 @@ async def test_a_client_that_dawdles_opens_nothing(rig: MakeRig) -> None:
     assert (one.circuit().window.calls, one.circuit().window.slow) == (1, 0)
 
 
+async def test_nor_where_the_balancer_waits_for_its_body(rig: MakeRig) -> None:
+    """An endpoint that is chosen by the prompt is chosen when the prompt is here, and its time
+    begins then: whoever asks meanwhile finds nothing slow, and nothing older than itself.
+    """
+    one = await rig([ANSWER], [ANSWER], balance="prefix")
+    client = await one.running.connect()
+    client.ask("POST", EMBEDDINGS, f"Content-Length: {len(QUESTION)}")
+    client.send(QUESTION[:5])
+    await until(lambda: one.running.server.edge.in_flight == 1)
+    one.clock.advance(20)
+    client.send(QUESTION[5:])
+    assert (await client.answer()).status == 200
+    (window,) = [one.circuit(number).window for number in range(2) if one.endpoints[number].count]
+    assert (window.calls, window.slow) == (1, 0)
+
+
 async def test_a_stream_that_breaks_off_is_a_failure(rig: MakeRig) -> None:
     """Though its head said 200, and the client got its beginning."""
     one = await rig([streams(event("a"), end=False)], **QUICK)
@@ -173,10 +190,9 @@ async def test_a_client_that_leaves_is_neither(rig: MakeRig, amid: bool) -> None
     if amid:
         await client.head()
     await until(lambda: one.endpoints[0].count == 2)
-    assert one.circuit().probing == 1
     assert (await one.ask()).status == 503
     client.abort()
-    await until(lambda: one.circuit().probing == 0)
+    await until(lambda: not one.running.server.edge.in_flight)
     assert one.states == ["half-open"]
     assert (await one.ask()).status == 200
     assert one.states == ["closed"]

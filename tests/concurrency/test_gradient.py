@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import heapq
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from math import inf
 from random import Random
 
 import pytest
@@ -22,17 +24,25 @@ WORK = 0.05
 
 @dataclass
 class Run:
-    """A clock, a server, and more requests than it can take: each permit is used at once."""
+    """A clock, a server, and more requests than it can take: each permit is used at once.
+
+    patience: seconds after which a client leaves. whims: share of the clients that leave
+    within `soon` times the work of a request.
+    """
 
     gradient: Gradient
     server: Server
     seed: int = 1
     spread: float = 0.4
     work: float = WORK
+    patience: float = inf
+    whims: float = 0.0
+    soon: float = 1.0
     now: float = 0.0
     limits: list[tuple[float, int]] = field(default_factory=list)
     ends: list[float] = field(default_factory=list)
     _flying: dict[object, tuple[float, int]] = field(default_factory=dict)
+    _leaving: list[tuple[float, int, object]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._rng = Random(self.seed)
@@ -44,18 +54,39 @@ class Run:
             while len(self._flying) < min(self.gradient.limit, at_most):
                 job = object()
                 self._flying[job] = (self.now, len(self._flying) + 1)
+                self._will_leave(job)
                 work = self.work * self._rng.uniform(1 - self.spread, 1 + self.spread)
                 self.server.start(job, work, self.now)
             due = self.server.due()
             assert due is not None
-            if due > end:
+            leaves = self._leaving[0][0] if self._leaving else inf
+            if min(due, leaves) > end:
                 self.now = end
                 return self
-            self.now = due
+            self.now = min(due, leaves)
+            if leaves < due:
+                self._leave()
+                continue
             sent_at, in_flight = self._flying.pop(self.server.answer(due))
             self.gradient.completed(in_flight, due - sent_at, due)
             self.limits.append((due, self.gradient.limit))
             self.ends.append(due)
+
+    def _will_leave(self, job: object) -> None:
+        patience = self.patience
+        if self.whims and self._rng.random() < self.whims:
+            patience = self._rng.uniform(0, self.soon * self.work)
+        if patience < inf:
+            heapq.heappush(self._leaving, (self.now + patience, id(job), job))
+
+    def _leave(self) -> None:
+        _, _, job = heapq.heappop(self._leaving)
+        if job in self._flying:
+            sent_at, in_flight = self._flying.pop(job)
+            assert isinstance(self.server, SharedSlots)
+            self.server.leave(job, self.now)
+            self.gradient.left(in_flight, self.now - sent_at, self.now)
+            self.limits.append((self.now, self.gradient.limit))
 
     def limit(self, since: float) -> float:
         """Its mean."""
@@ -107,7 +138,7 @@ def test_it_follows_a_capacity_that_changes(before: int, after: int) -> None:
     run = Run(adaptive(), server).go(30)
     server.slots = after
     run.go(60)
-    assert after <= run.limit(since=60) <= 1.5 * after + 2
+    assert after <= run.limit(since=80) <= 1.5 * after + 2
     assert run.rate(since=60) >= 0.95 * after / WORK
 
 
@@ -152,6 +183,40 @@ def test_measuring_at_half_the_limit_costs_a_hundredth() -> None:
     for work, hours in ((0.05, 0.1), (20.0, 20)):
         run = Run(adaptive(), Fifo(8), work=work).go(3600 * hours)
         assert run.rate(since=run.now / 10) >= 0.98 * 8 / work
+
+
+@pytest.mark.parametrize("patience", [0.3, 1.0])
+@pytest.mark.parametrize(("before", "after"), [(128, 8), (8, 1)])
+def test_clients_that_leave_lower_a_limit_under_which_nobody_is_answered(
+    before: int, after: int, patience: float
+) -> None:
+    """Where each waits for longer than he does, no answer would ever tell that it is too much."""
+    server = SharedSlots(before)
+    run = Run(adaptive(), server, patience=patience).go(20)
+    server.slots = after
+    run.go(70)
+    assert after <= run.limit(since=80) <= 1.5 * after + 2
+    assert run.rate(since=40) >= 0.9 * after / WORK
+
+
+def test_a_server_that_batches_and_becomes_slower_than_its_clients_wait() -> None:
+    """It answers some again; and gets as many as before when it is as quick as before."""
+    run = Run(adaptive(tolerance=1.5), Batching(slower=0.01), patience=1.0).go(30)
+    limit, rate = run.limit(since=15), run.rate(since=15)
+    run.work *= 10
+    run.go(60)
+    assert run.rate(since=60) > 0.3 * rate / 10
+    run.work /= 10
+    run.go(40)
+    assert run.rate(since=110) > 0.8 * rate and run.limit(since=110) > limit / 2
+
+
+@pytest.mark.parametrize(("whims", "soon"), [(0.1, 4.0), (0.6, 1.0)])
+def test_clients_that_leave_when_they_like_change_little(whims: float, soon: float) -> None:
+    """Those who would have been answered soon, or who are few, say nothing of the server."""
+    run = Run(adaptive(), SharedSlots(8), whims=whims, soon=soon).go(60)
+    assert 8 <= run.limit(since=30) <= 14
+    assert run.rate(since=30) >= 0.95 * (1 - whims) * 8 / WORK
 
 
 def test_light_traffic_changes_nothing() -> None:
@@ -259,6 +324,8 @@ def test_the_limit_stays_within_its_bounds(
         now += later
         for _ in range(WINDOW):
             gradient.completed(min(in_flight, gradient.limit), took, now)
+            assert low <= gradient.limit <= low + more
+            gradient.left(min(in_flight, gradient.limit), took, now)
             assert low <= gradient.limit <= low + more
         if later:
             gradient.dropped()

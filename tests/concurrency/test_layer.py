@@ -225,12 +225,16 @@ class Told:
     def __init__(self) -> None:
         self.completions: list[tuple[int, float, float]] = []
         self.drops = 0
+        self.lefts: list[tuple[int, float, float]] = []
 
     def completed(self, in_flight: int, took: float, now: float) -> None:
         self.completions.append((in_flight, took, now))
 
     def dropped(self) -> None:
         self.drops += 1
+
+    def left(self, in_flight: int, waited: float, now: float) -> None:
+        self.lefts.append((in_flight, waited, now))
 
 
 def watched(monkeypatch: pytest.MonkeyPatch) -> tuple[Rig, Told]:
@@ -268,6 +272,42 @@ async def test_latency_of_an_event_stream_is_that_of_its_first_event(
     assert body_filter.feed(b"data: 2\n\n") + body_filter.end() == b"data: 2\n\n"
     assert gradient.completions == [(1, 3.5, 103.5)]
     one.finish()
+
+
+@pytest.mark.parametrize("amid", ["before the head", "before its first event", "amid its events"])
+async def test_a_client_that_leaves_before_it_has_anything(
+    amid: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """How long it has waited is told; of one that has something already only that it came."""
+    rig, gradient = watched(monkeypatch)
+    one = request()
+    task = rig.ask(one)
+    await rig.settle()
+    rig.now += 0.5
+    response = Response(200, [(b"Content-Type", b"text/event-stream")], Stream())
+    if amid == "before the head":
+        task.cancel()
+        await asyncio.wait([task])
+    else:
+        rig.answer(one, response)
+        await task
+    if amid == "amid its events":
+        response.filters[0].feed(b"data: 1\n\n")
+    rig.now += 0.5
+    one.outcome.cancelled = True
+    one.finish()
+    waited = {"before the head": (1, 0.5, 100.5), "before its first event": (1, 1.0, 101.0)}
+    assert gradient.lefts == ([waited[amid]] if amid in waited else [])
+    assert gradient.completions == ([] if amid in waited else [(1, 0.5, 100.5)])
+    assert not gradient.drops and not rig.permits.in_flight
+
+
+async def test_a_stream_that_ends_without_a_byte(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has no first byte, and no client has left for want of it."""
+    rig, gradient = watched(monkeypatch)
+    response = Response(200, [(b"Content-Type", b"text/event-stream")], Stream())
+    (await told(rig, response)).finish()
+    assert not gradient.lefts and not gradient.completions
 
 
 @pytest.mark.parametrize(
