@@ -17,22 +17,24 @@ from .pad import Pad, own_steps
 from .plan import known
 from .rest import ID, Edit, body_to_split, call_headers, kept, rest_of
 from .scan import elements, ends, member, members, whole
-from .template import (
-    LENGTH,
-    SIZE,
-    edits_of,
-    filled,
-    kinds_of,
-    ones,
-    packed,
-    unpacked,
-)
-from .tensor import Tensor, rows_in_binary, rows_in_text, shaped, tensors
+from .template import LENGTH, Template, edits_of, ones, packed, unpacked
+from .tensor import Tensor, rows_as_parsed, rows_in_binary, rows_in_text, tensors
 
 if TYPE_CHECKING:
     from ...exchange import Request
 
 _SPLIT = b"inference-header-content-length"
+
+
+class Rest(Response):
+    """What `split` leaves of an answer; its template is cut once for all who share the answer."""
+
+    __slots__ = ("template",)
+
+    def __init__(self, rest: Response) -> None:
+        super().__init__(rest.status, rest.headers, rest.body, rest.reason)
+        assert isinstance(rest.body, bytes)
+        self.template = Template(rest.body)
 
 
 class Tensors:
@@ -46,11 +48,12 @@ class Tensors:
     def __init__(self, request: Request, pad: Pad | None) -> None:
         """Raises Untold."""
         self._request = request
-        self._split = request.header(_SPLIT) is not None
-        head, parsed = _head(request)
+        size = request.header(_SPLIT)
+        self._split = size is not None
+        head, parsed = _head(request, size)
         self._plan, self._id, data = known(head, parsed, pad)
         rows = self._rows(len(head), data, parsed["inputs"])
-        self.items: list[Item] = [self._item(row) for row in zip(*rows, strict=True)]
+        self.items: list[Item] = list(map(self._item, zip(*rows, strict=True)))
         self.group: Hashable = group_of(request, "infer", (self._plan.group, self._split))
 
     def _rows(
@@ -62,28 +65,20 @@ class Tensors:
         assert isinstance(raw, bytes)
         texts = iter(data)
         for one, value in zip(self._plan.read, parsed, strict=True):
-            if one.size is not None:
+            if one.size is None:
+                rows.append(rows_as_parsed(next(texts), value["data"], one))
+            else:
                 rows.append(rows_in_binary(raw, at, one, one.shape[0]))
                 at += one.bytes_
-                continue
-            found = rows_in_text(next(texts), one, one.shape[0])
-            if not shaped(value["data"], one.shape if found.nested else (one.shape[0] * one.row,)):
-                raise Untold
-            rows.append(found.pieces)
         if at != len(raw):
             raise Untold
         return rows
 
     def _item(self, row: tuple[bytes, ...]) -> Item:
         plan = self._plan
-        size = plan.length
-        if plan.pad is None and plan.read[0].datatype == "BYTES":
-            size = -(-len(row[0]) // BYTES_PER_TOKEN)
-        told = [
-            piece if column.binary or b'"' in piece else piece.translate(None, b" \t\r\n")
-            for piece, column in zip(row, plan.columns, strict=True)
-        ]
-        return Item((row, plan.length), packed(told), size, sum(map(len, row)) + len(row))
+        size = -(-len(row[0]) // BYTES_PER_TOKEN) if plan.of_texts else plan.length
+        weight = sum(map(len, row)) + len(row)
+        return Item((row, plan.length), packed(row), size, weight)
 
     # -- the contract
 
@@ -96,20 +91,12 @@ class Tensors:
             columns.append([
                 input_.longer(item.data[0][place], steps - item.data[1], side) for item in items
             ])  # fmt: skip
-        inputs = plan.columns
         if plan.mask is not None:
-            inputs = [*inputs, plan.mask]
             columns.append([ones(plan.mask, item.data[1], steps, side) for item in items])
-        held = [
-            b"".join(rows) if input_.binary else b"[%b]" % b",".join(rows)
-            for input_, rows in zip(inputs, columns, strict=True)
-        ]
-        template = plan.template.replace(ID, self._id or b"")
-        head = filled(template, len(items), steps, held)
+        head, tail = plan.template.filled(self._id or b"", steps, columns)
         headers = call_headers(self._request, _SPLIT)
         if self._split:
             headers.append((b"Inference-Header-Content-Length", b"%d" % len(head)))
-        tail = [raw for input_, raw in zip(inputs, held, strict=True) if input_.binary]
         return Call(headers, b"".join((head, *tail)))
 
     def _steps(self, items: Sequence[Item]) -> int:
@@ -153,7 +140,7 @@ class Tensors:
         if at != len(raw):
             raise Untold
         answers = [Answer(packed(row)) for row in zip(*columns, strict=True)]
-        rest = kept(response, rest_of(head, edits))
+        rest = Rest(kept(response, rest_of(head, edits)))
         if common := _value(told):
             mark = ID if self._id is not None else common + ID
             rest.headers = [
@@ -194,27 +181,22 @@ class Tensors:
         return column
 
     def join(self, rest: Response, answers: Sequence[Answer], number: int = 0) -> Response:
-        template = rest.body
-        assert isinstance(template, bytes)
-        columns = list(zip(*(unpacked(one.data) for one in answers), strict=True))
-        kinds = kinds_of(template)
-        held = [
-            b"".join(rows) if kind == SIZE else b"[%b]" % b",".join(rows)
-            for kind, rows in zip(kinds, columns, strict=True)
-        ]
-        suffix = b"-%d" % number if number else b""
-        template = template.replace(ID, suffix if self._id is None else self._id)
-        head = filled(template, len(answers), self._plan.length, held)
+        template = rest.template if isinstance(rest, Rest) else Rest(rest).template
+        rows = [unpacked(one.data, template.tensors) for one in answers]
+        columns = list(zip(*rows, strict=True))
+        id_ = self._id
+        if id_ is None:
+            id_ = b"-%d" % number if number else b""
+        head, tail = template.filled(id_, self._plan.length, columns)
         headers: Headers = []
         for name, value in rest.headers:
             if name.lower() == _SPLIT:
                 value = b"%d" % len(head)
             elif ID in value:
-                value = value.replace(ID, suffix if self._id is None else _value(self._id))
+                value = value.replace(ID, _value(id_))
                 if not value:
                     continue
             headers.append((name, value))
-        tail = [raw for kind, raw in zip(kinds, held, strict=True) if kind == SIZE]
         return Response(rest.status, headers, b"".join((head, *tail)), rest.reason)
 
 
@@ -237,12 +219,13 @@ def parts(request: Request, pad: Pad | None = None) -> Parted | None:
         return parts(request) if pad is not None else None
 
 
-def _head(request: Request) -> tuple[bytes, dict[str, Any]]:
-    """The text of the request, as bytes and as JSON. Raises Untold."""
+def _head(request: Request, size: bytes | None) -> tuple[bytes, dict[str, Any]]:
+    """The text of the request, as bytes and as JSON. size: its length, where raw bytes may follow.
+    Raises Untold.
+    """
     raw = request.body
     if not isinstance(raw, bytes):
         raise Untold
-    size = request.header(_SPLIT)
     if size is None:
         parsed = request.json()
     else:

@@ -13,7 +13,7 @@ from .asked import MAX_ITEMS, asked_in
 from .pad import Pad, binary, nested, number
 from .rest import ID, Edit, rest_of
 from .scan import Member, member, skip, words_or_elements
-from .template import DATA, LENGTH, MASK, ROWS, SIZE, Column, edits_of
+from .template import DATA, LENGTH, MASK, ROWS, SIZE, Column, Template, edits_of
 from .tensor import Tensor, is_nested, tensors
 
 MAX_PLANS = 256
@@ -25,17 +25,21 @@ MAX_TEXT = 4096
 # Where one of these is set a call belongs to a sequence of them, in an order.
 _SEQUENCE = ("sequence_id", "sequence_start", "sequence_end")
 
-_CUT = re.compile(rb'"(data|id)"[ \t\n\r]*+:[ \t\n\r]*+')
+# Before a list of elements, or an id; one that is no text is none to servers.
+_CUT = re.compile(rb'"(?:data"[ \t\n\r]*+:[ \t\n\r]*+(?=\[)|(id)"[ \t\n\r]*+:[ \t\n\r]*+(?="))')
 
 
 class Plan:
     """How to take requests with this text apart.
 
     cuts: where the text that it was made of has rows and an id. read: the inputs. length: steps of
-    a row. pad: None where nothing is padded. mask: the input that is made.
+    a row. of_texts: a row has no steps, and is as long as its text. pad: None where nothing is
+    padded. mask: the input that is made.
     """
 
-    __slots__ = ("columns", "cuts", "group", "length", "mask", "pad", "read", "template")
+    __slots__ = (
+        "columns", "cuts", "group", "length", "mask", "of_texts", "pad", "read", "template",
+    )  # fmt: skip
 
     def __init__(
         self, head: bytes, inputs: Member, read: Sequence[Tensor], id_: Member | None,
@@ -65,13 +69,15 @@ class Plan:
             if pad.mask is not None and all(one.name != pad.mask for one in read):
                 made = self._make_mask(pad.mask)
                 edits.append((inputs.end - 1, inputs.end - 1, MASK))
+        self.of_texts = self.pad is None and read[0].datatype == "BYTES"
         self.cuts = {one.data.start for one in read if one.data is not None}
         if id_ is not None:
             self.cuts.add(id_.start)
             edits.append((id_.start, id_.end, ID))
-        self.template = rest_of(head, edits).replace(MASK, made)
+        text = rest_of(head, edits).replace(MASK, made)
+        self.template = Template(text)
         forms = tuple([(one.binary, one.nested, one.pads) for one in self.columns])
-        self.group: Hashable = (self.template, forms, self.pad)
+        self.group: Hashable = (text, forms, self.pad)
 
     def _pads(self, one: Tensor, column: Column, pad: Pad) -> bool:
         """Whether it is as long as the first input that has a length, and of numbers."""
@@ -130,7 +136,7 @@ def known(head: bytes, parsed: dict[str, Any], pad: Pad | None) -> Known:
         start = found.end()
         texts.append(head[done:start])
         cuts.add(start)
-        if found[1] == b"data" and head[start : start + 1] == b"[":
+        if found[1] is None:
             pieces, done = words_or_elements(head, start)
             data.append(pieces)
         else:
@@ -155,6 +161,8 @@ def _made(head: bytes, parsed: dict[str, Any], pad: Pad | None) -> Known:
     body = asked_in(head, parsed, {b"inputs": tensors})
     _independent(parsed)
     inputs, id_ = body.at("inputs"), member(body.held, b"id")
+    if not isinstance(parsed.get("id"), str):
+        id_ = None
     read: list[Tensor] = inputs.read
     plan = Plan(head, inputs, read, id_, pad)
     data = [one.data.read for one in read if one.data is not None]

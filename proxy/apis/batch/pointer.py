@@ -41,7 +41,7 @@ def find(raw: bytes, to: Pointer) -> int:
                 raise Untold
             at = found.start
         elif raw[at : at + 1] == b"[" and _INDEX.fullmatch(step):
-            listed = list(spans(raw, at))[:-1]
+            listed, _ = spans(raw, at)
             if int(step) >= len(listed):
                 raise Untold
             at = listed[int(step)][0]

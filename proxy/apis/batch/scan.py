@@ -9,7 +9,7 @@ no such value; nothing else is raised, whatever the bytes are.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ..shape import Untold
@@ -124,25 +124,30 @@ def _nested(raw: bytes, at: int) -> int:
     raise Untold
 
 
-def spans(raw: bytes, at: int) -> Iterator[tuple[int, int]]:
-    """Begin and end of each element of the list at `at`, and at last of its end: (n, n)."""
+def spans(raw: bytes, at: int) -> tuple[list[tuple[int, int]], int]:
+    """Begin and end of each element of the list that begins at `at`, and where it ends."""
     at = begin(raw, at + 1)
     if raw[at : at + 1] == b"]":
-        yield at + 1, at + 1
-        return
+        return [], at + 1
+    found: list[tuple[int, int]] = []
     while True:
         end = skip(raw, at)
-        yield at, end
-        found = _NEXT.match(raw, end)
-        if found is None:
+        found.append((at, end))
+        next_ = _NEXT.match(raw, end)
+        if next_ is None:
             raise Untold
-        mark = found[1]
+        mark = next_[1]
         if mark != b",":
             break
-        at = found.end()
+        at = next_.end()
     if mark != b"]":
         raise Untold
-    yield found.end(1), found.end(1)
+    return found, next_.end(1)
+
+
+def _pieces(raw: bytes, at: int) -> tuple[list[bytes], int]:
+    found, end = spans(raw, at)
+    return [raw[begin_:end_] for begin_, end_ in found], end
 
 
 def elements(raw: bytes, at: int) -> tuple[list[bytes], int]:
@@ -151,8 +156,7 @@ def elements(raw: bytes, at: int) -> tuple[list[bytes], int]:
         raise Untold
     end = _flat(raw, at)
     if end < 0:
-        found = list(spans(raw, at))
-        return [raw[begin_:end_] for begin_, end_ in found[:-1]], found[-1][1]
+        return _pieces(raw, at)
     inner = raw[at + 1 : end]
     if inner.translate(None, _FLAT):
         raise Untold
@@ -173,9 +177,10 @@ def strings(raw: bytes) -> list[bytes]:
 
 def words_or_elements(raw: bytes, at: int) -> tuple[bytes | list[bytes], int]:
     """The inside of a list of numbers and words as it stands; of any other list its elements."""
-    if raw[at : at + 1] == b"[" and (end := _flat(raw, at)) > 0:
-        return raw[at + 1 : end], end + 1
-    return elements(raw, at)
+    if raw[at : at + 1] != b"[":
+        raise Untold
+    end = _flat(raw, at)
+    return _pieces(raw, at) if end < 0 else (raw[at + 1 : end], end + 1)
 
 
 def runs(words: bytes, count: int, each: int) -> list[bytes]:

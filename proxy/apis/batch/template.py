@@ -6,14 +6,14 @@ import re
 from collections.abc import Sequence
 
 from .pad import padded, padded_list
-from .rest import Edit
+from .rest import ID, Edit
 from .tensor import Tensor
 
 ROWS, DATA, SIZE, LENGTH, MASK = b"\x01", b"\x02", b"\x03", b"\x04", b"\x05"
 """How many rows there are; a tensor's elements, or how many bytes of them follow the text; steps of
 a row; where the mask's tensor goes. Control characters, as all marks are (`rest`)."""
 
-_MARK = re.compile(rb"([\x01-\x05])")
+_MARK = re.compile(b"([%b])" % b"".join((ROWS, DATA, SIZE, LENGTH, ID)))
 
 
 class Column:
@@ -49,26 +49,34 @@ def edits_of(one: Tensor) -> list[Edit]:
     return edits
 
 
-def filled(template: bytes, rows: int, length: int, held: Sequence[bytes]) -> bytes:
-    """held: of each tensor, in order, its text, or its raw bytes, of which the length is told."""
-    pieces = _MARK.split(template)
-    tensors = iter(held)
-    for place in range(1, len(pieces), 2):
-        mark = pieces[place]
-        if mark == ROWS:
-            pieces[place] = b"%d" % rows
-        elif mark == LENGTH:
-            pieces[place] = b"%d" % length
-        elif mark == DATA:
-            pieces[place] = next(tensors)
-        else:
-            pieces[place] = b"%d" % len(next(tensors))
-    return b"".join(pieces)
+class Template:
+    """A text, cut at its marks once to be filled many times. tensors: how many it has."""
 
+    __slots__ = ("_marks", "_pieces", "tensors")
 
-def kinds_of(template: bytes) -> list[bytes]:
-    """DATA or SIZE for each tensor, in order."""
-    return [mark for mark in _MARK.findall(template) if mark in (DATA, SIZE)]
+    def __init__(self, text: bytes) -> None:
+        self._pieces = _MARK.split(text)
+        self._marks = [(place, self._pieces[place]) for place in range(1, len(self._pieces), 2)]
+        self.tensors = sum(mark in (DATA, SIZE) for _, mark in self._marks)
+
+    def filled(
+        self, id_: bytes, length: int, columns: Sequence[Sequence[bytes]]
+    ) -> tuple[bytes, list[bytes]]:
+        """The text, and what follows it. columns: each tensor's rows."""
+        pieces = self._pieces.copy()
+        tail: list[bytes] = []
+        tensors = iter(columns)
+        for place, mark in self._marks:
+            if mark == ROWS:
+                pieces[place] = b"%d" % len(columns[0])
+            elif mark == DATA:
+                pieces[place] = b"[%b]" % b",".join(next(tensors))
+            elif mark == SIZE:
+                tail.append(b"".join(next(tensors)))
+                pieces[place] = b"%d" % len(tail[-1])
+            else:
+                pieces[place] = id_ if mark == ID else b"%d" % length
+        return b"".join(pieces), tail
 
 
 def ones(mask: Column, own: int, steps: int, side: str) -> bytes:
@@ -81,11 +89,15 @@ def ones(mask: Column, own: int, steps: int, side: str) -> bytes:
 
 
 def packed(pieces: Sequence[bytes]) -> bytes:
-    """Each behind its length in four bytes."""
+    """As one: each behind its length in four bytes, where there are several."""
+    if len(pieces) == 1:
+        return pieces[0]
     return b"".join([len(piece).to_bytes(4, "little") + piece for piece in pieces])
 
 
-def unpacked(packed: bytes) -> list[bytes]:
+def unpacked(packed: bytes, count: int) -> list[bytes]:
+    if count == 1:
+        return [packed]
     pieces = []
     at = 0
     while at < len(packed):

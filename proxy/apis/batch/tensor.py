@@ -23,6 +23,8 @@ MAX_RANK = 8
 MAX_STRINGS = 65536
 """Elements of a BYTES tensor in binary: they are found one by one."""
 
+_SPACE = b" \t\r\n"
+
 _SIZES = {
     "BOOL": 1, "UINT8": 1, "UINT16": 2, "UINT32": 4, "UINT64": 8, "INT8": 1, "INT16": 2,
     "INT32": 4, "INT64": 8, "FP16": 2, "FP32": 4, "FP64": 8, "BF16": 2,
@@ -56,23 +58,18 @@ def tensors(raw: bytes, at: int) -> tuple[list[Tensor], int]:
 
 
 class Tensor(NamedTuple):
-    """dims: where each number of the shape stands. data: where the text has the elements.
-
-    size: where binary_data_size stands; exactly one of data and size is there.
+    """row: elements of a row. dims: where each number of the shape stands. data: where the text has
+    the elements. size: where binary_data_size stands; exactly one of data and size is there.
     """
 
     name: str
     datatype: str
     shape: tuple[int, ...]
+    row: int
     dims: list[tuple[int, int]]
     data: Member | None
     size: Member | None
     bytes_: int
-
-    @property
-    def row(self) -> int:
-        """Elements of a row."""
-        return math.prod(self.shape[1:])
 
 
 def _tensor(raw: bytes, held: Sequence[Member]) -> Tensor:
@@ -95,12 +92,11 @@ def _tensor(raw: bytes, held: Sequence[Member]) -> Tensor:
     digits = raw[size.start : size.end] if size is not None else b"0"
     if not digits.isdigit() or len(digits) > 12:
         raise Untold
-    found = Tensor(
-        name, datatype, tuple([int(raw[a:b]) for a, b in dims]), dims, data, size, int(digits)
-    )
-    if not all(found.shape):
+    sizes = tuple([int(raw[a:b]) for a, b in dims])
+    if not all(sizes):
         raise Untold
-    return found
+    row = math.prod(sizes[1:])
+    return Tensor(name, datatype, sizes, row, dims, data, size, int(digits))
 
 
 def _text(raw: bytes, found: Member | None) -> str:
@@ -140,6 +136,23 @@ def rows_in_text(found: bytes | list[bytes], one: Tensor, count: int) -> Rows:
     if each == 1:
         return Rows(found)
     return Rows([b",".join(found[at : at + each]) for at in range(0, total, each)])
+
+
+def rows_as_parsed(found: bytes | list[bytes], values: Any, one: Tensor) -> list[bytes]:
+    """The rows of an input in text, whose elements were parsed as `values`. Raises Untold.
+
+    White space is left out where no string can hold it: rows are alike then that say the same.
+    """
+    count, total = one.shape[0], one.shape[0] * one.row
+    if isinstance(found, bytes):
+        if len(values) != total:
+            raise Untold
+        words = found.translate(None, _SPACE)
+        return [words] if count == 1 else runs(words, count, one.row)
+    rows = rows_in_text(found, one, count)
+    if not shaped(values, one.shape if rows.nested else (total,)):
+        raise Untold
+    return [row if b'"' in row else row.translate(None, _SPACE) for row in rows.pieces]
 
 
 def rows_in_binary(raw: bytes, at: int, one: Tensor, count: int) -> list[bytes]:

@@ -12,11 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.apis.batch.asked import MAX_ITEMS
+from proxy.apis.batch.pad import Pad
 from proxy.apis.batch.tensor import MAX_RANK, MAX_STRINGS
 from proxy.apis.items import Parted
 from proxy.exchange import Request, Response
 
-from .servers import COMPACT, STYLES, Style, merged
+from .servers import COMPACT, STYLES, Style, kept_apart, merged
 from .tensors import infer, message, tensor, told
 
 VALUES: dict[str, st.SearchStrategy[Any]] = {
@@ -104,6 +105,39 @@ def test_items_have_their_own_rows(requests: list[Request]) -> None:
                 assert (one.key == other.key) is (row == its)
 
 
+@given(requests_of(), st.sampled_from(["flat", "nested", "binary"]))
+def test_what_was_kept_of_an_answer(requests: list[Request], out: str) -> None:
+    """Whoever kept the head and the body of it alone joins the same answer."""
+    for number, request in enumerate(requests):
+        parted = parts(request)
+        shares = parted.split(infer(request, COMPACT, out), parted.items)
+        assert shares is not None
+        left, answers = shares.rest, shares.answers
+        kept = Response(left.status, list(left.headers), left.body, left.reason)
+        got, again = (parted.join(one, kept_apart(answers), number) for one in (left, kept))
+        assert (got.body, got.headers, got.status) == (again.body, again.headers, again.status)
+
+
+@pytest.mark.parametrize(
+    ("data", "others", "sent"),
+    [("[1,2]", ["[ 1 ,\n2 ]", "[1,\t2]"], "[1,2]"), ("[[1,2]]", ["[ [1 , 2]\r\n]"], "[[1,2]]"),
+     ('["a b","c"]', [], '["a b","c"]'), ('[["a b", "c"]]', [], '[["a b", "c"]]')],
+)  # fmt: skip
+def test_white_space_between_numbers(data: str, others: list[str], sent: str) -> None:
+    """Rows that differ in it alone are the same item; a text's own is sent as it is."""
+    asks = [
+        Request(
+            b"POST", b"/v2/models/m/infer", [],
+            b'{"inputs":[{"name":"a","shape":[1,2],"datatype":"INT64","data":%b}]}' % one.encode(),
+        )
+        for one in (data, *others)
+    ]  # fmt: skip
+    parted = [parts(one) for one in asks]
+    assert {one.items[0].key for one in parted} == {parted[0].items[0].key}
+    assert {one.call(one.items).body for one in parted} == {parted[0].call(parted[0].items).body}
+    assert sent.encode() in parted[0].call(parted[0].items).body
+
+
 def test_an_id_that_the_server_made() -> None:
     """A client that gave none has that of the call, with its number."""
     request = ask({}, [tensor("a", "INT64", [1, 1], [1], "flat")])
@@ -113,6 +147,20 @@ def test_an_id_that_the_server_made() -> None:
     assert shares is not None
     ids = [json.loads(parted.join(shares.rest, shares.answers, n).body)["id"] for n in range(3)]
     assert ids == ["made", "made-1", "made-2"]
+
+
+@pytest.mark.parametrize("odd", [None, 7, ["x"]])
+def test_an_id_that_is_no_text(odd: Any) -> None:
+    """Is none: it is asked as it is, among its like, and the answer tells what the server tells."""
+    data = [tensor("a", "INT64", [1, 1], [1], "flat")]
+    one, other, none = (parts(ask(text, data)) for text in ({"id": odd}, {"id": "x"}, {}))
+    assert json.loads(one.call(one.items).body)["id"] == odd
+    assert len({one.group, other.group, none.group}) == 3
+    answer = b'{"id":"made","outputs":[{"name":"o","datatype":"INT64","shape":[1],"data":[5]}]}'
+    shares = one.split(Response(200, [], answer), one.items)
+    assert shares is not None
+    ids = [json.loads(one.join(shares.rest, shares.answers, n).body)["id"] for n in range(2)]
+    assert ids == ["made", "made-1"]
 
 
 ANSWER = b'{"id":%b,"outputs":[{"name":"o","datatype":"INT64","shape":[2],"data":[5,6]}]}'
@@ -302,6 +350,19 @@ def test_any_damage(at: int, less: int, more: bytes, out: str) -> None:
     taken = other.api.parts(other)
     if taken is not None:
         taken.call(taken.items)
+
+
+def test_sizes() -> None:
+    """Of numbers the second dimension, of a text its tokens, of what is padded its steps."""
+    words = tensor("w", "BYTES", [2, 1], ["a" * 36, "a" * 4], "binary")
+    ids = tensor("i", "INT64", [2, 3], list(range(6)), "flat")
+    for tensors, pad, sizes in (
+        ([ids], None, [3, 3]), ([ids, words], None, [3, 3]), ([words, ids], None, [10, 2]),
+        ([words, ids], Pad(2), [3, 3]), ([words], Pad(2), [10, 2]),
+    ):  # fmt: skip
+        request = ask({}, tensors)
+        parted = request.api.parts(request, pad)
+        assert parted is not None and [one.size for one in parted.items] == sizes
 
 
 def test_rows_are_bounded() -> None:

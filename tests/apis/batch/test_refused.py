@@ -270,6 +270,15 @@ def test_left_alone(path: str, body: Any) -> None:
     assert request.api.parts(request) is None
 
 
+@pytest.mark.parametrize("more", [{"parameters": {"top_k": 3}}, {"stream": False}], ids=str)
+def test_a_generation_on_a_route_of_tei_is_left_alone(more: Any) -> None:
+    """What is posted to `/` is told by its body, whatever the route says."""
+    plain, told = ask("/", {"inputs": "a"}), ask("/", {"inputs": "a", **more})
+    plain.route_api = told.route_api = by_name["tei"]
+    assert plain.api.parts(plain) is not None
+    assert told.api.parts(told) is None
+
+
 @pytest.mark.parametrize("name", ASKED)
 def test_left_alone_by_its_head(name: str) -> None:
     """Another method, or a compressed body."""
