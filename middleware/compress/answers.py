@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from proxy.exchange import Headers, Request, Response
 
-from ..core.http.converted import weakened
+from ..core.http.converted import weak, weakened
+from ..core.http.fields import members
 
 _TYPES = frozenset(
     {b"application/json", b"application/x-ndjson", b"application/jsonl", b"application/xml"}
@@ -43,6 +44,17 @@ def compressible(request: Request, response: Response, min_bytes: int) -> bool:
     if size is not None and size < min_bytes:
         return False
     return kind.startswith(b"text/") or kind in _TYPES or kind.endswith(_SUFFIXES)
+
+
+def head_of_unmodified(request: Request, headers: Headers) -> Headers:
+    """A 304 has the entity-tag that its 200 had (RFC 9110 section 15.4.5): the weak one, unless
+    the client has the strong one of an answer that was never compressed.
+    """
+    strong = members(request.headers, b"if-none-match", escapes=False)
+    return [
+        weak(pair) if pair[0].lower() == b"etag" and pair[1] not in strong else pair
+        for pair in headers
+    ]
 
 
 def head_of_compressed(headers: Headers, coding: bytes) -> Headers:

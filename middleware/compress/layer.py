@@ -11,8 +11,8 @@ from proxy.errors import ProxyError
 from proxy.exchange import Request, Response, Stream
 
 from ..core.http.codings import preferred
-from ..core.http.converted import varying, weakened
-from .answers import compressible, head_of_compressed
+from ..core.http.converted import varying
+from .answers import compressible, head_of_compressed, head_of_unmodified
 from .codings import encoder
 from .config import CompressConfig
 from .filter import Compressing
@@ -75,8 +75,7 @@ class Compress:
             if coding is None or (not config.cookies and _ambient(request, response)):
                 return response
             if not_modified:
-                # As a 200 would have it, whose bytes are compressed (RFC 9110 section 15.4.5).
-                response.headers = weakened(response.headers)
+                response.headers = head_of_unmodified(request, response.headers)
             else:
                 await self._compress(request, response, coding, route.name)
             return response
@@ -89,6 +88,7 @@ class Compress:
         name = coding.decode()
         body = response.body
         response.headers = head_of_compressed(response.headers, coding)
+        response.trailers = []  # what they sign is gone
         if request.method == b"HEAD":
             return  # what a GET would have, and no length: nobody has compressed it
         if isinstance(body, bytes) and not response.filters:

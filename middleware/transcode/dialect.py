@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import orjson
 
-from proxy.apis.dialect import EventTurner, Translation, concerns, translate
+from proxy.apis.dialect import (
+    EventTurner,
+    Translation,
+    Untranslatable,
+    concerns,
+    translate,
+)
 from proxy.apis.dialect.template import TEMPLATES, Template
 from proxy.apis.shape import Untold
 from proxy.chain import Handler
@@ -17,10 +23,14 @@ from proxy.exchange import Headers, Request, Response, Stream
 from ..core.forms import EVENT_STREAM, essence
 from ..core.sse import EventReader, EventTooLarge
 from . import config
+from .errors import CompressedBody
+from .requests import compressed
 
 _OF_THE_BODY = frozenset(
     (b"content-type", b"content-length", b"content-encoding", b"accept", b"accept-encoding",
-     b"accept-ranges", b"etag", b"content-md5", b"content-digest", b"repr-digest", b"digest")
+     b"accept-ranges", b"etag", b"last-modified", b"content-md5", b"content-digest",
+     b"repr-digest", b"digest", b"range", b"if-range", b"if-match", b"if-none-match",
+     b"if-modified-since", b"if-unmodified-since")
 )  # fmt: skip
 
 
@@ -31,15 +41,24 @@ class Untranslated(UpstreamError):
 
 
 class Dialect:
-    """Stands around a route's handler. server: the API that is spoken there."""
+    """Stands around a route's handler. server: the API that is spoken there. refused: is told the
+    code of what cannot be translated.
+    """
 
     def __init__(
-        self, server: str, template: Template, model: str | None, max_body: int, next: Handler
+        self,
+        server: str,
+        template: Template,
+        model: str | None,
+        max_body: int,
+        refused: Callable[[str], None],
+        next: Handler,
     ) -> None:
         self._server = server
         self._template = template
         self._model = model
         self._max_body = max_body
+        self._refused = refused
         self._next = next
 
     def handle(self, request: Request) -> Awaitable[Response]:
@@ -48,18 +67,37 @@ class Dialect:
         return self._translated(request)
 
     async def _translated(self, request: Request) -> Response:
-        await request.read(self._max_body)
-        translation = translate(request, self._server, self._template, self._model)
+        try:
+            if compressed(request):
+                raise CompressedBody
+            await request.read(self._max_body)
+            translation = translate(request, self._server, self._template, self._model)
+        except (BodyTooLarge, CompressedBody, Untranslatable) as error:
+            self._refused(error.code)
+            raise
         if translation is None:
             return await self._next(request)
         asked = _asked(request, translation)
-        response = await self._next(asked)
-        request.endpoint = asked.endpoint
+        try:
+            response = await self._next(asked)
+        finally:
+            request.endpoint = asked.endpoint
+        try:
+            return await self._told(translation, response)
+        except Untranslated as error:
+            self._refused(error.code)
+            raise
+
+    async def _told(self, translation: Translation, response: Response) -> Response:
+        """The answer in the client's words."""
         if response.header(b"content-encoding") not in (None, b"identity"):
             _give_up(response)
             raise Untranslated("the server's answer is encoded, though nobody asked for it")
         streamed = essence(response.header(b"content-type")) == EVENT_STREAM
-        if streamed and translation.call.streams and 200 <= response.status < 300:
+        if translation.call.streams and 200 <= response.status < 300:
+            if not streamed:
+                _give_up(response)
+                raise Untranslated("the server's answer is no stream, though one was asked for")
             response.headers = _headers(response.headers, b"text/event-stream")
             response.filters.append(_Turned(translation.events()))
             return response

@@ -25,6 +25,14 @@ class UnsupportedMediaType(ProxyError):
     code = "unsupported_media_type"
 
 
+class CompressedBody(UnsupportedMediaType):
+    """A request's body in a coding, which is not undone here."""
+
+    def __init__(self) -> None:
+        in_clear = (b"accept-encoding", b"identity")
+        super().__init__("a compressed body cannot be converted here", headers=[in_clear])
+
+
 class NotAcceptable(ProxyError):
     """No form that clients may get here is acceptable (RFC 9110 section 15.5.7)."""
 

@@ -53,7 +53,13 @@ class Transcode:
         if config.dialect != "off":
             # Inside of the forms: what is said in another API's words is JSON by then.
             template = template_of(config.template)
-            next = Dialect(config.dialect, template, config.model, config.max_body, next).handle
+
+            def refused(code: str) -> None:
+                self.refused.labels(route.name, code).inc()
+
+            next = Dialect(
+                config.dialect, template, config.model, config.max_body, refused, next
+            ).handle
         return _Bound(self, route, next).handle
 
 

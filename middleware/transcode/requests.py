@@ -11,12 +11,11 @@ from ..core.documents import Unsayable, read_json, read_msgpack, write_json, wri
 from ..core.forms import JSON_TYPE
 from ..core.http.converted import converted
 from .config import TranscodeConfig
-from .errors import NotConvertible, UnsupportedMediaType
+from .errors import CompressedBody, NotConvertible
 from .plan import Plan
 
 # The answer's bytes are to be read here, all of them: no coding, no part.
 _OF_THE_BYTES = frozenset((b"accept-encoding", b"range", b"if-range"))
-_IDENTITY = (b"accept-encoding", b"identity")
 
 
 class Asked(NamedTuple):
@@ -54,13 +53,10 @@ class Requests:
         return asked
 
     async def _body(self, plan: Plan, request: Request, foreign: bool, base64: bool) -> Asked:
-        coding = request.header(b"content-encoding")
-        if coding is not None and coding.strip().lower() != b"identity":
+        if compressed(request):
             if not foreign:
                 return Asked(False, plan.wants_events, False)
-            raise UnsupportedMediaType(
-                "a compressed body cannot be converted here", headers=[_IDENTITY]
-            )
+            raise CompressedBody
         body = await request.read(self._max_body)
         streams = plan.wants_events
         if not body or not (foreign or b"base64" in body):
@@ -96,6 +92,12 @@ class Requests:
                 status=413, code="body_too_large",
             )  # fmt: skip
         request.headers = converted(request.headers, self._media_type)
+
+
+def compressed(request: Request) -> bool:
+    """Whether the body is in a coding, and so in no form that can be read."""
+    coding = request.header(b"content-encoding")
+    return coding is not None and coding.strip().lower() != b"identity"
 
 
 def _fields(headers: Headers, accept: bytes | None) -> Headers:

@@ -126,6 +126,31 @@ async def test_the_head_tells_of_other_bytes(serve: Serve, upstream: UpstreamMak
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("whole", [True, False])
+async def test_no_trailers_of_bytes_that_are_gone(
+    serve: Serve, upstream: UpstreamMaker, whole: bool
+) -> None:
+    """They may sign them (RFC 9530): they come with the answer in clear alone."""
+    go_on = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        while True:
+            await peer.request()
+            peer.send(head("HTTP/1.1 200 OK", JSON, "transfer-encoding: chunked") + chunk(LONG))
+            if not whole:
+                await go_on.wait()
+            peer.send(b"0\r\ncontent-digest: x\r\n\r\n")
+
+    running = await serve(await upstream(script), chain=[{COMPRESS: {}}])
+    client = await running.connect()
+    for coding, trailers in (("gzip", []), ("identity", [(b"content-digest", b"x")])):
+        client.ask("GET", "/v1/x", f"accept-encoding: {coding}")
+        got = await client.head()
+        go_on.set()
+        assert decode(got["content-encoding"], await client.chunks()) == LONG
+        assert client.trailers == trailers
+
+
 async def test_a_head_request_has_no_body(serve: Serve, upstream: UpstreamMaker) -> None:
     """Its head is that of a GET, without a length: nobody has compressed it. In clear the length
     is the server's.
@@ -237,13 +262,14 @@ async def test_the_cache_holds_one_form(serve: Serve, upstream: UpstreamMaker) -
 async def test_not_modified_has_the_etag_of_what_was_compressed(
     serve: Serve, upstream: UpstreamMaker
 ) -> None:
-    """A 304 tells the tag of the 200: weak for a client that gets a coding, else as it is. It
-    varies in any case (RFC 9110 section 15.4.5).
+    """A 304 tells the tag of the 200: weak for a client that gets a coding, else as it is, as for
+    one that has the strong tag, say of a picture. It varies in any case (RFC 9110 section 15.4.5).
     """
     answer = head("HTTP/1.1 304 Not Modified", 'etag: "a"')
-    got = await ask(serve, upstream, answer, "accept-encoding: gzip", 'if-none-match: W/"a"')
-    assert (got.status, got["etag"], got["vary"]) == (304, 'W/"a"', "Accept-Encoding")
-    for fields in ((), ("accept-encoding: gzip", "cookie: a=b")):
+    for condition in ('if-none-match: "b", W/"a"', "if-modified-since: x"):
+        got = await ask(serve, upstream, answer, "accept-encoding: gzip", condition)
+        assert (got.status, got["etag"], got["vary"]) == (304, 'W/"a"', "Accept-Encoding")
+    for fields in ((), ("accept-encoding: gzip", "cookie: a=b"), ("accept-encoding: gzip",)):
         got = await ask(serve, upstream, answer, 'if-none-match: "a"', *fields)
         assert (got.status, got["etag"], got["vary"]) == (304, '"a"', "Accept-Encoding")
 

@@ -130,6 +130,19 @@ async def test_a_bomb_is_not_opened(
     assert (answer.status, len(asked[0].body)) == (200, FREE)
 
 
+@pytest.mark.parametrize("coding", ["gzip", "br", "zstd"])
+async def test_no_more_than_the_file_allows(
+    serve: Serve, upstream: UpstreamMaker, coding: str
+) -> None:
+    """`max_request` bounds a body of whatever ratio, also under FREE."""
+    content, field = ENCODE[coding](LONG), f"content-encoding: {coding}"
+    answer, asked = await send(serve, upstream, content, field, max_request=len(LONG) - 1)
+    assert (answer.status, answer["x-remora-error"]) == (413, "body_too_large")
+    assert not asked
+    answer, asked = await send(serve, upstream, content, field, max_request=len(LONG))
+    assert (answer.status, asked[0].body) == (200, LONG)
+
+
 async def test_a_long_body_is_expanded_off_the_loop(
     serve: Serve, upstream: UpstreamMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from typing import Any
+from unittest import mock
 
 import msgpack
 import orjson
@@ -16,6 +17,7 @@ from middleware.core import documents
 from middleware.core.documents import (
     MAX_CONTAINERS,
     MAX_DEPTH,
+    MAX_MEMBERS,
     Unsayable,
     read_json,
     read_msgpack,
@@ -185,6 +187,47 @@ def test_depth() -> None:
             read_json(b"[" + text + b"]")
 
 
+PIECES = ["a", "b", ":", "[", "{", "9" * 20, r"\u003a", r"\u003A", r"\u0061", r"\"", r"\\", "é"]
+STRINGS = st.lists(st.sampled_from(PIECES), max_size=3).map(lambda pieces: f'"{"".join(pieces)}"')
+TEXTS = st.recursive(
+    STRINGS | st.sampled_from(["1e300", "9" * 20, "-" + "9" * 19, "true"]),
+    lambda inner: (
+        st.lists(inner, max_size=3).map(lambda texts: f"[{','.join(texts)}]")
+        | st.lists(st.tuples(STRINGS, inner), max_size=3).map(
+            lambda pairs: "{" + ", ".join(f"{key} :{text}" for key, text in pairs) + "}"
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@given(TEXTS, st.integers(1, 40))
+def test_whatever_strings_hold_is_no_part_of_the_document(text: str, piece: int) -> None:
+    """Colons, quotes, brackets and digits in them, in whatever way they are written and wherever
+    the text is cut while it is looked through: a document is refused for its members that stand
+    twice and for its long integers alone.
+    """
+    refused = False
+
+    def object_of(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        nonlocal refused
+        refused |= len(dict(pairs)) != len(pairs)
+        return dict(pairs)
+
+    def integer(digits: str) -> int:
+        nonlocal refused
+        refused |= not -(2**63) <= int(digits) < 2**64
+        return int(digits)
+
+    expected = json.loads(text, object_pairs_hook=object_of, parse_int=integer)
+    with mock.patch.object(documents, "_PIECE", piece):
+        if refused:
+            with pytest.raises(Unsayable, match=r"one name|64 bits"):
+                read_json(text.encode())
+        else:
+            assert read_json(text.encode()) == expected
+
+
 def test_heads_that_claim_too_much_cost_nothing() -> None:
     """A thousand lists that each claim a million items are refused before any is made."""
     raw = b"\xdd\x00\x0f\xff\xff" * 1000 + b"\xc0" * 0xFFFFF
@@ -203,6 +246,26 @@ def test_containers(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(Unsayable, match="too many"):
         read_msgpack(pack([[], {}] * 50), MOST)
     assert MAX_CONTAINERS == 500_000
+
+
+def test_members(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many members as may be pass, in one object or in many; one more does not, and colons in
+    texts are none.
+    """
+    monkeypatch.setattr(documents, "MAX_CONTAINERS", 10)
+    monkeypatch.setattr(documents, "MAX_MEMBERS", 100)
+    one = {str(number): 1 for number in range(100)}
+    two = [dict.fromkeys("abcde" * 10, 1), {**one, "99": ":"}]
+    for passes in (one, {"a": ":" * 200}):
+        assert read_json(orjson.dumps(passes)) == read_msgpack(pack(passes), MOST) == passes
+    for over in ({**one, "x": 1}, two):
+        with pytest.raises(Unsayable, match="too many members"):
+            read_json(orjson.dumps(over))
+        with pytest.raises(Unsayable, match="too many entries"):
+            read_msgpack(pack(over), MOST)
+    with pytest.raises(Unsayable, match="too many entries"):  # and not what is in the last one
+        read_msgpack(pack({**one, "x": msgpack.ExtType(5, b"")}), MOST)
+    assert MAX_MEMBERS == 750_000
 
 
 def test_numbers_in_arrays() -> None:

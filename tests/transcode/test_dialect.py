@@ -12,10 +12,13 @@ import pytest
 from aiohttp import web
 from huggingface_hub import AsyncInferenceClient
 
+from middleware.transcode.dialect import Dialect, template_of
 from proxy.demo import openai_routes, tgi_routes
 from proxy.demo.engine import Engine
+from proxy.errors import UpstreamClosed
+from proxy.exchange import Request, Response
 from tests.conftest import Running, Serve, UpstreamMaker
-from tests.road.scripted import Peer
+from tests.road.scripted import Peer, answering
 from tests.road.wire import chunk, head, ok
 
 TRANSCODE = "middleware.transcode:Transcode"
@@ -58,6 +61,12 @@ async def through(serve: Serve, start: Start) -> AsyncIterator[Callable[..., Awa
 
 
 Through = Callable[..., Awaitable[Running]]
+
+
+def refused(running: Running, code: str) -> float | None:
+    labels = {"route": "/*", "code": code}
+    registry = running.server.telemetry.registry
+    return registry.get_sample_value("remora_transcode_refused_total", labels)
 
 
 async def test_an_openai_client_on_a_server_that_speaks_tgi(through: Through) -> None:
@@ -177,6 +186,68 @@ async def test_an_answer_of_no_known_shape_is_a_502(
     client = await running.connect()
     got = await client.exchange("POST", "/v1/completions", body=b'{"prompt": "p"}')
     assert (got.status, got["x-remora-error"]) == (502, "upstream_untranslatable")
+
+
+async def test_a_stream_that_is_none_is_a_502(serve: Serve, upstream: UpstreamMaker) -> None:
+    """A client that waits for events would take a document for an empty stream."""
+    told = orjson.dumps({"choices": [{"text": "a", "finish_reason": "stop"}]})
+    script = answering(ok(told, "content-type: application/json"))
+    running = await serve(await upstream(script), chain=[{TRANSCODE: {"dialect": "openai"}}])
+    client = await running.connect()
+    for target, status in (("/generate", 200), ("/generate_stream", 502)):
+        got = await client.exchange("POST", target, body=b'{"inputs": "p"}')
+        assert got.status == status
+    assert got["x-remora-error"] == "upstream_untranslatable"
+    assert refused(running, "upstream_untranslatable") == 1
+
+
+async def test_what_is_refused_is_counted(serve: Serve, upstream: UpstreamMaker) -> None:
+    """By its code; the server hears nothing of it."""
+    server = await upstream(answering(b""))
+    keys = {"dialect": "tgi", "max_body": 100}
+    running = await serve(server, chain=[{TRANSCODE: keys}])
+    asked = ((b'{"prompt": "p", "suffix": "x"}', 400), (b" " * 101, 413))
+    for body, status in asked:
+        client = await running.connect()
+        assert (await client.exchange("POST", "/v1/completions", body=body)).status == status
+    got = await (await running.connect()).exchange(
+        "POST", "/v1/completions", "content-encoding: gzip", body=b"zip"
+    )
+    assert (got.status, got["accept-encoding"]) == (415, "identity")
+    for code in ("unsupported_parameter", "body_too_large", "unsupported_media_type"):
+        assert refused(running, code) == 1
+    assert server.made == 0
+
+
+async def test_whoever_failed_is_known() -> None:
+    """The endpoint is the log's also where no answer came of it."""
+
+    async def fails(request: Request) -> Response:
+        request.endpoint = "http://one"
+        raise UpstreamClosed("it closed")
+
+    request = Request(b"POST", b"/v1/completions", [], b'{"prompt": "p"}')
+    with pytest.raises(UpstreamClosed):
+        await Dialect("tgi", template_of("plain"), None, 1000, print, fails).handle(request)
+    assert request.endpoint == "http://one"
+
+
+async def test_conditions_and_ranges_are_not_passed_on(
+    serve: Serve, upstream: UpstreamMaker
+) -> None:
+    """They are about bytes that this client never gets."""
+
+    async def script(peer: Peer) -> None:
+        asked = await peer.request()
+        assert set(asked.names) == {"host", "x-kept", "content-length"}
+        peer.send(ok(b'{"model_id": "m"}', "content-type: application/json", "last-modified: x"))
+
+    running = await serve(await upstream(script), chain=[{TRANSCODE: {"dialect": "tgi"}}])
+    client = await running.connect()
+    fields = ('if-none-match: "x"', "if-modified-since: x", "range: bytes=0-1", "x-kept: y")
+    got = await client.exchange("GET", "/v1/models", *fields)
+    assert (got.status, got["last-modified"]) == (200, None)
+    assert orjson.loads(got.body)["data"][0]["id"] == "m"
 
 
 async def test_an_error_page_of_the_server_keeps_its_status(

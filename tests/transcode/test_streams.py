@@ -66,9 +66,10 @@ async def test_each_event_leaves_when_it_is_whole(rig: MakeRig) -> None:
     for number in range(5):
         told.say(chunk(b'data: {"n"'), chunk(b":%d}\n" % number), chunk(b"\n"))
         assert msgpack.unpackb(await client.chunk()) == {"n": number}
-    told.say(chunk(b": ping\n\ndata: [DONE]\n\n"), LAST_CHUNK)
+    told.say(chunk(b": ping\n\ndata: [DONE]\n\n"), b"0\r\nRepr-Digest: x\r\n\r\n")
     assert msgpack.unpackb(await client.chunk()) == "[DONE]"
     assert await client.chunk() == b""
+    assert client.trailers == []
     assert one.server.last.body == orjson.dumps(ASKED)
     assert one.count("remora_transcoded_total", route="/*", part="stream") == 1
 

@@ -6,18 +6,25 @@ from collections.abc import Sequence
 
 
 class Held:
-    """OpenAI leaves the stop sequence out of the text; TGI leaves it in, a token at a time. Gives
-    text as soon as it can be no part of one.
+    """OpenAI's text ends before the first stop sequence; TGI's has it, and what its last token has
+    behind it. Gives text as soon as it can be no part of one. stopped: one of them has come.
     """
 
-    __slots__ = ("_held", "_stops")
+    __slots__ = ("_held", "_stops", "stopped")
 
     def __init__(self, stops: Sequence[str]) -> None:
         self._stops = stops
         self._held = ""
+        self.stopped = False
 
     def feed(self, text: str) -> str:
+        if self.stopped:
+            return ""
         text = self._held + text
+        if (cut := first_stop(text, self._stops)) is not None:
+            self.stopped = True
+            self._held = ""
+            return text[:cut]
         keep = 0
         for stop in self._stops:
             for size in range(min(len(stop), len(text)), keep, -1):
@@ -28,13 +35,13 @@ class Held:
         self._held = text[cut:]
         return text[:cut]
 
-    def end(self, stopped: bool) -> str:
-        """The rest; stopped: by one of them, which is left out."""
+    def end(self) -> str:
+        """The rest: it was the beginning of none."""
         rest, self._held = self._held, ""
-        return without_stop(rest, self._stops) if stopped else rest
+        return rest
 
 
-def without_stop(text: str, stops: Sequence[str]) -> str:
-    """The longest of them that ends it, cut off."""
-    ending = [stop for stop in stops if stop and text.endswith(stop)]
-    return text[: -len(max(ending, key=len))] if ending else text
+def first_stop(text: str, stops: Sequence[str]) -> int | None:
+    """Where the one begins that is whole first, the longest of several; None: there is none."""
+    found = [(at + len(stop), at) for stop in stops if (at := text.find(stop)) >= 0]
+    return min(found)[1] if found else None

@@ -64,6 +64,14 @@ def number_of(parameters: dict[str, Any], name: str) -> float | None:
     return value
 
 
+def flag_of(parameters: dict[str, Any], name: str) -> bool:
+    """True or false, which it is where it is left out. Raises Untranslatable."""
+    value = parameters.get(name)
+    if value is not None and not isinstance(value, bool):
+        raise Untranslatable(f"`{name}` must be true or false")
+    return value is True
+
+
 def texts_of(parameters: dict[str, Any], name: str) -> list[str]:
     """A string or a list of them. Raises Untranslatable."""
     value = parameters.get(name)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from .spoken import Untranslatable
+from .spoken import Untranslatable, refuse
 
 CONTENT = "{content}"
 
@@ -39,8 +39,7 @@ class Template(NamedTuple):
             around = self.roles.get(str(role))
             if around is None:
                 raise Untranslatable(f"messages with the role `{str(role)[:40]}` are not known")
-            if message.get("tool_calls"):
-                raise Untranslatable("`tool_calls` have no counterpart in TGI's generate")
+            refuse(message, ("tool_calls", "function_call"), "TGI's generate")
             content = _text(message.get("content"))
             if self.joins and role == "system":
                 joined += around.replace(CONTENT, content)

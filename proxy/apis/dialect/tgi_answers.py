@@ -9,7 +9,7 @@ from typing import Any
 from ...errors import UpstreamClosed, UpstreamError
 from ..base import count, parse, sse
 from ..shape import Untold, list_of, object_of, text_of
-from .held import Held, without_stop
+from .held import Held, first_stop
 from .spoken import Call, EventTurner
 
 _REASONS = {"length": "length", "eos_token": "stop", "stop_sequence": "stop"}
@@ -93,11 +93,10 @@ class _Spoken:
             answer = answer[0]
         answer = object_of(answer)
         details = object_of(answer.get("details"))
-        reason = details.get("finish_reason")
         text = text_of(answer.get("generated_text"))
-        if reason == "stop_sequence":
-            text = without_stop(text, self.stops)
-        return text, _REASONS.get(str(reason)), details
+        if (cut := first_stop(text, self.stops)) is not None:
+            return text[:cut], "stop", details
+        return text, _REASONS.get(str(details.get("finish_reason"))), details
 
     def error(self, status: int, answer: Any) -> tuple[int, Any]:
         return failed(status, answer)
@@ -125,9 +124,9 @@ class ToCompletion(_Spoken):
         """at: where the first of the tokens begins in the text."""
         texts = [text_of(object_of(token).get("text")) for token in tokens]
         offsets = []
-        for text in texts:
+        for token in tokens:
             offsets.append(at)
-            at += len(text)
+            at += len(_text(token))
         tops = [
             {text_of(object_of(one).get("text")): one.get("logprob") for one in list_of(few)}
             for few in list_of(likeliest)
@@ -202,6 +201,11 @@ class ToChat(_Spoken):
         return _Turner(self)
 
 
+def _text(token: dict[str, Any]) -> str:
+    """What it adds to the text: a special one, such as the end, nothing."""
+    return "" if token.get("special") is True else text_of(token.get("text"))
+
+
 def _token(token: Any) -> dict[str, Any]:
     text = text_of(object_of(token).get("text"))
     logprob = token.get("logprob")
@@ -235,17 +239,16 @@ class _Turner:
         self._begun = True
         try:
             token = object_of(event.get("token"))
-            text = "" if token.get("special") is True else text_of(token.get("text"))
+            text = _text(token)
             logprobs = None
             if spoken.logprobs:
                 tops = [event["top_tokens"]] if event.get("top_tokens") else None
                 logprobs = spoken.told([token], tops, self._at)
                 self._at += len(text)
             text = self._held.feed(text)
-            ended = event.get("generated_text") is not None
-            if text or (spoken.logprobs and not ended):
+            if text or logprobs is not None:
                 out += spoken.piece(text, None, logprobs)
-            if ended:
+            if event.get("generated_text") is not None:
                 out += self._end(object_of(event.get("details")))
         except Untold:
             self._over = True
@@ -257,10 +260,10 @@ class _Turner:
     def _end(self, details: dict[str, Any]) -> bytes:
         self._over = True
         spoken = self._spoken
-        reason = str(details.get("finish_reason"))
-        rest = self._held.end(reason == "stop_sequence")
+        rest = self._held.end()
         out = spoken.piece(rest) if rest else b""
-        out += spoken.piece("", _REASONS.get(reason))
+        reason = _REASONS.get(str(details.get("finish_reason")))
+        out += spoken.piece("", "stop" if self._held.stopped else reason)
         if spoken.usage:
             out += spoken.last(spoken.used(details))
         return out + DONE

@@ -1,7 +1,7 @@
 """TGI's generate for a server that speaks OpenAI's API.
 
 Sources: the OpenAPI document of Text Generation Inference 3, OpenAI's API reference, and vLLM's
-parameters besides it, which llama.cpp and SGLang share.
+parameters besides it, which SGLang shares, and llama.cpp most of them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ..convert_tgi import parameters_of
 from ..prompt import prompt_of
 from ..sampling import greedy_by_default
 from ..shape import Untold, list_of, object_of, text_of
-from .spoken import Call, EventTurner, Untranslatable, number_of, refuse, texts_of
+from .spoken import Call, EventTurner, Untranslatable, flag_of, number_of, refuse, texts_of
 
 if TYPE_CHECKING:
     from ...exchange import Request
@@ -48,12 +48,12 @@ def for_openai(request: Request, model: str | None) -> ToGenerate | None:
     """None for anything but `generate` and its kin. Raises Untranslatable."""
     path = request.path
     body = body_of(request)
-    if request.method != b"POST" or path not in PATHS or "inputs" not in body:
+    if request.method != b"POST" or path not in PATHS:
         return None
-    if not isinstance(body["inputs"], str):
+    if not isinstance(body.get("inputs"), str):
         if path in _EITHER:
             return None  # an embedding client's, or one that nobody knows
-        raise Untranslatable("`inputs` must be a string")
+        raise Untranslatable("the body must be a JSON object with `inputs`, a string")
     try:
         asked = parameters_of(body)
     except Untold:
@@ -62,7 +62,7 @@ def for_openai(request: Request, model: str | None) -> ToGenerate | None:
         if asked[name] is not None:
             raise Untranslatable(f"`{name[:80]}` has no counterpart in OpenAI's API; leave it out")
     refuse(asked, _NONE, "OpenAI's API")
-    streams = path == b"/generate_stream" or (path in _EITHER and body.get("stream") is True)
+    streams = path == b"/generate_stream" or (path in _EITHER and flag_of(body, "stream"))
     if number_of(asked, "best_of") not in (None, 1):
         raise Untranslatable("`best_of` must be 1")
     stops = texts_of(asked, "stop")
@@ -86,8 +86,8 @@ def for_openai(request: Request, model: str | None) -> ToGenerate | None:
         call.update(stream=True, stream_options={"include_usage": True})
     return ToGenerate(
         call=Call(b"POST", b"/v1/completions", call, streams),
-        before=body["inputs"] if asked.get("return_full_text") is True else "",
-        details=asked.get("details") is True,
+        before=body["inputs"] if flag_of(asked, "return_full_text") else "",
+        details=flag_of(asked, "details"),
         seed=asked.get("seed"),
         stops=stops,
         listed=path in _EITHER,

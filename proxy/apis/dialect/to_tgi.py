@@ -10,7 +10,7 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 from ..prompt import prompt_of
-from .spoken import Call, Untranslatable, number_of, refuse, texts_of
+from .spoken import Call, Untranslatable, flag_of, number_of, refuse, texts_of
 from .tgi_answers import Models, ToChat, ToCompletion
 
 if TYPE_CHECKING:
@@ -25,26 +25,32 @@ _CHAT = (b"/v1/chat/completions", b"/chat/completions")
 PATHS = (*_COMPLETIONS, *_CHAT)
 MODELS = b"/v1/models"
 
-_NONE = (
-    "best_of", "logit_bias", "tools", "functions", "suffix", "presence_penalty", "audio",
-    "prediction", "web_search_options", "modalities", "reasoning_effort", "min_p",
-)  # fmt: skip
+# What asks for nothing where it is empty; all else that is not known here is refused as well.
+_NONE = ("logit_bias", "tools", "functions", "suffix", "presence_penalty", "min_p")
 # What changes nothing of an answer: who asks, and how the service is to treat it.
 _IGNORED = (
     "user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key",
-    "parallel_tool_calls", "tool_choice", "function_call", "verbosity",
+    "prompt_cache_options", "prompt_cache_retention", "parallel_tool_calls",
 )  # fmt: skip
+# And these where they are no more than what is taken for granted.
+_DEFAULTS: dict[str, tuple[Any, ...]] = {
+    "n": (1,), "best_of": (1,), "modalities": (["text"],), "tool_choice": ("none", "auto"),
+    "function_call": ("none", "auto"),
+}  # fmt: skip
+_OF_CHAT = ("messages", "top_logprobs")
+_OF_COMPLETIONS = ("prompt", "echo")
 # TGI's own, which clients send besides, as to other servers of this API.
 _SAME = ("frequency_penalty", "repetition_penalty", "truncate", "watermark")
 # With one of these TGI samples, whatever else is said.
 _OF_SAMPLING = ("top_k", "typical_p")
 
 _READ = (
-    "model", "messages", "prompt", "stream", "stream_options", "temperature", "top_p", "max_tokens",
-    "max_completion_tokens", "stop", "seed", "n", "echo", "logprobs", "top_logprobs",
-    "response_format",
+    "model", "stream", "stream_options", "temperature", "top_p", "max_tokens",
+    "max_completion_tokens", "stop", "seed", "logprobs", "response_format",
 )  # fmt: skip
-_KNOWN = frozenset((*_NONE, *_IGNORED, *_SAME, *_OF_SAMPLING, *_READ))
+_KNOWN = frozenset(
+    (*_NONE, *_IGNORED, *_DEFAULTS, *_OF_CHAT, *_OF_COMPLETIONS, *_SAME, *_OF_SAMPLING, *_READ)
+)
 
 
 def for_tgi(request: Request, template: Template) -> ToChat | ToCompletion | Models | None:
@@ -62,16 +68,18 @@ def for_tgi(request: Request, template: Template) -> ToChat | ToCompletion | Mod
             raise Untranslatable(
                 f"`{name[:80]}` has no counterpart in TGI's generate; leave it out"
             )
-    refuse(body, _NONE, "TGI's generate")
-    if number_of(body, "n") not in (None, 1):
-        raise Untranslatable("TGI's generate gives one choice: `n` must be 1")
     chat = path in _CHAT
+    refuse(body, (*_NONE, *(_OF_COMPLETIONS if chat else _OF_CHAT)), "TGI's generate")
+    for name, values in _DEFAULTS.items():
+        if body.get(name) is not None and body[name] not in values:
+            told = " or ".join(str(value) for value in values)
+            raise Untranslatable(f"`{name}` must be {told} for TGI's generate")
     prompt = template.prompt(body.get("messages")) if chat else _prompt(body.get("prompt"))
     stops = texts_of(body, "stop")
     parameters = {"details": True, **_sampling(body), **_length(body, chat)}
     if stops:
         parameters["stop"] = stops
-    echo = not chat and body.get("echo") is True
+    echo = flag_of(body, "echo")
     likeliest = _likeliest(body, chat)
     if echo and likeliest is not None:
         raise Untranslatable("`echo` with `logprobs` has no counterpart in TGI's generate")
@@ -79,7 +87,7 @@ def for_tgi(request: Request, template: Template) -> ToChat | ToCompletion | Mod
         parameters["top_n_tokens"] = likeliest
     if (grammar := _grammar(body.get("response_format"))) is not None:
         parameters["grammar"] = grammar
-    streams = body.get("stream") is True
+    streams = flag_of(body, "stream")
     call = Call(
         b"POST",
         b"/generate_stream" if streams else b"/generate",
@@ -98,7 +106,7 @@ def for_tgi(request: Request, template: Template) -> ToChat | ToCompletion | Mod
         stops=stops,
         echo=echo,
         logprobs=likeliest is not None,
-        usage=isinstance(options, dict) and options.get("include_usage") is True,
+        usage=isinstance(options, dict) and flag_of(options, "include_usage"),
     )
 
 
@@ -141,7 +149,12 @@ def _likeliest(body: dict[str, Any], chat: bool) -> float | None:
     """How many likelier tokens are asked for with each; None: no logprobs at all."""
     if not chat:
         return number_of(body, "logprobs")
-    return number_of(body, "top_logprobs") or 0 if body.get("logprobs") is True else None
+    likeliest = number_of(body, "top_logprobs")
+    if flag_of(body, "logprobs"):
+        return likeliest or 0
+    if likeliest:
+        raise Untranslatable("`top_logprobs` needs `logprobs: true`")
+    return None
 
 
 def _grammar(form: Any) -> dict[str, Any] | None:

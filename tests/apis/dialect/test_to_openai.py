@@ -56,6 +56,10 @@ def test_the_model_is_the_files_unless_the_client_names_one() -> None:
     ("body", "told"),
     [
         ({"inputs": 5}, "inputs"),
+        ({}, "inputs"),
+        ([], "inputs"),
+        ({"inputs": "p", "parameters": {"details": 1}}, "`details` must be true or false"),
+        ({"inputs": "p", "parameters": {"return_full_text": "yes"}}, "return_full_text"),
         ({"inputs": "p", "parameters": []}, "an object"),
         ({"inputs": "p", "parameters": {"grammar": {"type": "json"}}}, "grammar"),
         ({"inputs": "p", "parameters": {"watermark": True}}, "watermark"),
@@ -68,6 +72,13 @@ def test_what_cannot_be_said_is_refused(body: Any, told: str) -> None:
     """By the name of the parameter."""
     with pytest.raises(Untranslatable, match=told):
         made("/generate", body)
+
+
+def test_a_flag_is_no_number() -> None:
+    """At the root, where the body says whether it streams."""
+    with pytest.raises(Untranslatable, match="stream"):
+        made("/", {"inputs": "p", "stream": 1})
+    assert not made("/generate", {"inputs": "p", "stream": True}).call.streams
 
 
 def test_other_calls_are_left() -> None:

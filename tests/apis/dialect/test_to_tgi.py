@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.apis.dialect import Untranslatable, translate
-from proxy.apis.dialect.held import Held, without_stop
+from proxy.apis.dialect.held import Held, first_stop
 from proxy.apis.dialect.template import TEMPLATES
 from proxy.apis.shape import Untold
 from proxy.errors import UpstreamClosed
@@ -79,7 +79,12 @@ def test_a_schema_is_a_grammar() -> None:
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"n": 2}, "`n` must be 1"),
-    ({"best_of": 2}, "best_of"),
+    ({"best_of": 2}, "`best_of` must be 1"),
+    ({"top_logprobs": 2}, "top_logprobs"),
+    ({"messages": HI}, "messages"),
+    ({"echo": "yes"}, "`echo` must be true or false"),
+    ({"stream": 1}, "`stream` must be true or false"),
+    ({"stream_options": {"include_usage": 1}}, "include_usage"),
     ({"logit_bias": {"5": 1}}, "logit_bias"),
     ({"presence_penalty": 0.5}, "presence_penalty"),
     ({"suffix": "x"}, "suffix"),
@@ -99,6 +104,41 @@ def test_what_cannot_be_said_is_refused(body: dict[str, Any], told: str) -> None
     """By the name of the parameter: nothing that was asked for is dropped in silence."""
     with pytest.raises(Untranslatable, match=told):
         made("/v1/completions", {"prompt": "p", **body})
+
+
+CHAT_REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({"top_logprobs": 2}, "`top_logprobs` needs `logprobs: true`"),
+    ({"logprobs": 2}, "`logprobs` must be true or false"),
+    ({"prompt": "p"}, "prompt"),
+    ({"echo": True}, "echo"),
+    ({"tools": [{}]}, "tools"),
+    ({"tool_choice": "required"}, "`tool_choice` must be none or auto"),
+    ({"function_call": {"name": "f"}}, "function_call"),
+    ({"modalities": ["text", "audio"]}, "modalities"),
+    ({"web_search_options": {}}, "web_search_options"),
+    ({"verbosity": "low"}, "verbosity"),
+    ({"reasoning_effort": "none"}, "reasoning_effort"),
+    ({"moderation": {"model": "x"}}, "moderation"),
+]
+
+
+@pytest.mark.parametrize(("body", "told"), CHAT_REFUSED)
+def test_what_a_chat_cannot_say_is_refused(body: dict[str, Any], told: str) -> None:
+    """Also what asks for something while it is empty, and what only completions have."""
+    with pytest.raises(Untranslatable, match=told):
+        made("/v1/chat/completions", {"messages": HI, **body})
+
+
+def test_what_is_taken_for_granted_may_be_said() -> None:
+    """Clients write defaults out; and what is for the service alone changes nothing."""
+    said: dict[str, Any] = {
+        "n": 1, "modalities": ["text"], "tool_choice": "auto", "function_call": "none", "tools": [],
+        "top_logprobs": 0, "logprobs": False, "echo": False, "stream": False, "store": True,
+        "prompt_cache_retention": "24h", "user": "u", "presence_penalty": 0, "logit_bias": {},
+    }  # fmt: skip
+    plain = made("/v1/chat/completions", {"messages": HI})
+    assert made("/v1/chat/completions", {"messages": HI, **said}).call == plain.call
+    assert parameters(best_of=1) == parameters()
 
 
 @pytest.mark.parametrize("name", ["n", "logit_bias", "presence_penalty", "tools", "suffix"])
@@ -166,6 +206,7 @@ def test_braces_in_a_message_are_text() -> None:
         None, [], "hi", [5], [{"role": "tool", "content": "x"}], [{"role": "user"}],
         [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}],
         [{"role": "assistant", "content": "", "tool_calls": [{}]}],
+        [{"role": "assistant", "content": "", "function_call": {"name": "f"}}],
     ],
 )  # fmt: skip
 def test_a_chat_that_is_no_text_is_refused(messages: Any) -> None:
@@ -199,11 +240,17 @@ def test_a_completion() -> None:
     assert counted["choices"][0]["finish_reason"] == "stop"
 
 
-def test_what_stopped_it_is_not_in_the_text() -> None:
-    """TGI leaves the stop sequence in, OpenAI does not."""
+@pytest.mark.parametrize("reason", ["stop_sequence", "length"])
+@pytest.mark.parametrize("end", ["", ".", "\n", ".. and on"])
+def test_what_stopped_it_is_not_in_the_text(reason: str, end: str) -> None:
+    """TGI leaves the stop sequence in, and what its last token has behind it; in the middle of a
+    token it does not see one. OpenAI's text has none in any case.
+    """
     spoken = made("/v1/completions", {"prompt": "p", "stop": ["b", " b"]})
-    assert spoken.answer(whole("stop_sequence"))["choices"][0]["text"] == " a"
-    assert spoken.answer(whole("length"))["choices"][0]["text"] == " a b"
+    (choice,) = spoken.answer(whole(reason, " a b" + end))["choices"]
+    assert (choice["text"], choice["finish_reason"]) == (" a", "stop")
+    spoken = made("/v1/completions", {"prompt": "p", "stop": ["c"]})
+    assert spoken.answer(whole("length"))["choices"][0]["finish_reason"] == "length"
 
 
 def test_echo() -> None:
@@ -280,25 +327,41 @@ def test_a_streamed_chat() -> None:
 
 @given(
     st.lists(st.text("abc", min_size=1, max_size=4), min_size=1, max_size=8),
-    st.lists(st.text("abc", min_size=1, max_size=4), max_size=2),
+    st.lists(st.text("abc", min_size=1, max_size=4), max_size=3),
     st.booleans(),
 )
 def test_a_stream_adds_up_to_the_whole_answer(
-    texts: list[str], stops: list[str], stopped: bool
+    texts: list[str], stops: list[str], logprobs: bool
 ) -> None:
-    """However tokens cut the text, the pieces are the text without its stop sequence."""
-    said = "".join(texts)
-    stopped = stopped and said.endswith(tuple(stops)) if stops else False
-    reason = "stop_sequence" if stopped else "length"
-    spoken = made("/v1/completions", {"prompt": "p", "stream": True, "stop": stops})
+    """However tokens cut the text, the pieces are the whole answer's: the text before the first
+    stop sequence, the reason, and each token's probability.
+    """
+    body = {"prompt": "p", "stop": stops, "logprobs": 0 if logprobs else None}
     tokens = [{"id": 0, "text": text, "logprob": -1, "special": False} for text in texts]
-    events = stream(spoken, tokens, reason)
-    pieces = "".join(event["choices"][0]["text"] for event in events)
-    expected = without_stop(said, stops) if stopped else said
-    held = Held(stops)
-    assert "".join(map(held.feed, texts)) + held.end(stopped) == pieces
-    # A shorter stop may end what a longer one was cut from: the stream can no longer take it back.
-    assert pieces == expected
+    tokens.append({"id": 2, "text": "</s>", "logprob": -2, "special": True})
+    events = stream(made("/v1/completions", {**body, "stream": True}), tokens, "eos_token")
+    answer = whole("eos_token", "".join(texts), tokens=tokens)
+    (choice,) = made("/v1/completions", body).answer(answer)["choices"]
+    parts = [event["choices"][0] for event in events]
+    pieces = "".join(part["text"] for part in parts)
+    assert (pieces, parts[-1]["finish_reason"]) == (choice["text"], choice["finish_reason"])
+    assert not any(stop in pieces for stop in stops)
+    told = [part["logprobs"] for part in parts if part["logprobs"]]
+    if logprobs:
+        for name in ("tokens", "token_logprobs", "text_offset"):
+            assert [one for part in told for one in part[name]] == choice["logprobs"][name]
+    else:
+        assert told == []
+
+
+def test_text_leaves_as_soon_as_it_can() -> None:
+    """Only what may be the beginning of a stop sequence waits for the next token."""
+    held = Held(["\n\n", "END"])
+    assert [held.feed(text) for text in ("a\n", "b", "E", "NE", "ND")] == ["a", "\nb", "", "EN", ""]
+    assert (held.stopped, held.feed("more"), held.end()) == (True, "", "")
+    held = Held(["END"])
+    assert (held.feed("E"), held.end(), held.stopped) == ("", "E", False)
+    assert first_stop("abc", ["c", "bc", "x"]) == 1
 
 
 def test_a_stream_that_breaks_is_told() -> None:
