@@ -93,6 +93,7 @@ class ErrorForm(Protocol):
 
 
 _UNPARSED: Any = object()
+_OF_NO_ITEM = (502, 503, 504)
 _recognise: Callable[[Request], Api] | None = None
 
 
@@ -117,8 +118,8 @@ class Request:
     __slots__ = (
         "_api", "_ends", "_json", "avoid", "body", "chunked", "client", "declared", "endpoint",
         "errors", "finished", "gate", "has_left", "has_stale", "headers", "http10", "identity",
-        "interim", "label", "method", "outcome", "path", "received_at", "route_api", "scheme",
-        "target", "tenant", "upgrade", "want_continue",
+        "interim", "label", "method", "on_trial", "outcome", "path", "received_at", "route_api",
+        "scheme", "target", "tenant", "upgrade", "want_continue",
     )
     # fmt: on
 
@@ -162,6 +163,8 @@ class Request:
         """
         self.has_stale = False
         """An outer layer has an older answer to give in the place of an error."""
+        self.on_trial = False
+        """Part of a shared call that failed: it is to find out whose item made it fail."""
         self.endpoint = ""
         """Name of the endpoint that the balancer chose; empty before."""
         self.label = "other"
@@ -227,6 +230,13 @@ class Request:
                 self._api = (_recognise or _find_recognise())(self)
         return self._api
 
+    def accuses(self, status: int) -> bool:
+        """Whether an answer with this status is a fault of the server that counts against it. The
+        failure of a call on trial has been counted already, and now tells of an item; what
+        gateways say, and servers with too much to do, tells of none.
+        """
+        return status >= 500 and (not self.on_trial or status in _OF_NO_ITEM)
+
     def on_end(self, callback: Callable[[Outcome], None]) -> None:
         """Run `callback` exactly once when the exchange has ended, the last added first."""
         if self._ends is None:
@@ -281,6 +291,7 @@ class Request:
         twin.identity = self.identity
         twin.avoid = self.avoid
         twin.has_stale = self.has_stale
+        twin.on_trial = self.on_trial
         twin.label = self.label
         twin.route_api = self.route_api
         return twin

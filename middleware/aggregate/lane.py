@@ -142,6 +142,7 @@ class Lane:
             parted = first.parted
             call = parted.call(items)
             fork = first.request.fork(call.body)
+            fork.on_trial = self.plan.on_trial(batch)
             fork.has_stale = all(cast(Client, job).request.has_stale for job in batch.jobs)
             fork.headers = call.headers if len(batch.jobs) == 1 else shared(call.headers)
             del first  # its client may leave
@@ -219,7 +220,7 @@ class Lane:
 
     def _failed(self, batch: Batch, status: int, answer: Response | Exception) -> None:
         """The server refused the call. Whoever is to be blamed is found, where that can be."""
-        if not (speaks_of_items(status) and self.plan.divide(batch, status, self.clock())):
+        if not (speaks_of_items(status) and self.plan.divide(batch, status)):
             for part in self.plan.given_up(batch):
                 self._tell(part, answer)
             self._tell(batch, answer)

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from proxy.apis.items import Item, Parted
 from proxy.chain import Env, Handler, RouteInfo
-from proxy.exchange import Request, Response
+from proxy.exchange import Headers, Request, Response
 
 from ..core.batch.pace import Pace
 from ..core.batch.plan import Plan, Rules
@@ -21,7 +21,7 @@ from .client import Client, DeadlineExceeded, QueueTimeout
 from .config import AggregateConfig
 from .fields import apart, own, patience_of, tenant_of
 from .lane import Lane, Road
-from .lone import Known, Lone
+from .lone import Lone
 from .offered import offer
 from .stats import Stats
 
@@ -147,36 +147,31 @@ class _Bound:
 
     async def _lone(self, request: Request, now: float) -> Response:
         """Nothing else is about: it goes as it is."""
-        headers = request.headers.copy()  # layers inside may put others in their place
-
-        def find(request: Request) -> Known | None:
-            parted = self._taken_apart(request)
-            if parted is None:
-                return None
-            return Known(self._group(request, self._apart(headers), parted), parted)
-
-        lone = Lone(self._lane, request, find, now)
+        lone = Lone(self._lane, request, self._taken_apart, self._found, now)
         soon = self._lane.loop.call_soon
-        soon(lone.settle)
+        soon(lone.look)
         try:
             response = await self._next(request)
         except BaseException as error:
             left = isinstance(error, asyncio.CancelledError)
             self._lone_over(lone, 0, left)
-            self._tally.left += left and lone.known is not None
+            self._tally.left += left and lone.parted is not None
             raise
         # The head is here: what the server had to compute is computed. Its body may take as long as
         # this client likes to read it, and its client does not wait for what is learned of it.
-        lone.settle()
+        lone.look()
         soon(self._lone_over, lone, response.status, False)
-        return response if lone.known is None else self._marked(response, lone.batch.sent, 0.0)
+        return response if lone.parted is None else self._marked(response, lone.batch.sent, 0.0)
 
     def _lone_over(self, lone: Lone, status: int, left: bool) -> None:
-        lone.settle()
-        if lone.known is None:
+        if speaks_of_items(status):
+            lone.settle()
+        lone.look()
+        lone.over()
+        if lone.parted is None:
             self._tally.passed += 1
         else:
-            self._sent(lone.batch, lone.known.parted, 0.0, status, left)
+            self._sent(lone.batch, lone.parted, 0.0, status, left)
 
     async def _read_apart(self, request: Request) -> Parted | None:
         """`_taken_apart`, for a request whose body is to be read first."""
@@ -209,6 +204,9 @@ class _Bound:
         tenant = request.tenant if self._tenants else None
         key = (self._name, request.method, request.target, tenant, fields, parted.group)
         return self._lane.plan.group(key, self._road)
+
+    def _found(self, request: Request, headers: Headers, parted: Parted) -> Group:
+        return self._group(request, self._apart(headers), parted)
 
     async def _in_time(self, request: Request, parted: Parted, patience: float) -> Response:
         """The answer, within so many seconds of the request's head. Raises DeadlineExceeded."""
@@ -272,6 +270,7 @@ class _Bound:
         self, request: Request, parted: Parted, batch: Batch, waited: float
     ) -> Response:
         """The client's own request, as it is, in the place of a batch that has begun."""
+        request.on_trial = self._lane.plan.on_trial(batch)
         try:
             response = await self._next(request)
         except BaseException as error:
@@ -289,7 +288,7 @@ class _Bound:
         tally.waited(waited)
         ok = 0 < status < 400
         if speaks_of_items(status):
-            lane.plan.blame(batch.group, parted.items, lane.clock())
+            lane.plan.blame(batch, parted.items, lane.clock())
         lane.over(batch, ok)
 
     def _marked(self, response: Response, size: int, waited: float) -> Response:

@@ -3,56 +3,65 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 from proxy.apis.items import Parted
-from proxy.exchange import Request
+from proxy.exchange import Headers, Request
 
 from ..core.batch.queue import Batch, Group
 from .lane import Lane
 
-
-class Known(NamedTuple):
-    """What a request is, once it was taken apart."""
-
-    group: Group
-    parted: Parted
+Take = Callable[[Request], Parted | None]
+Find = Callable[[Request, Headers, Parted], Group]
 
 
 class Lone:
-    """It is under way before it was taken apart, so that its client does not wait for that: it is
-    done while the server works on it, or as soon as somebody comes who could be merged with others
-    meanwhile. bench `aggregate` at one at a time pays for it.
+    """It is under way before anything is known of it, so that its client does not wait for that.
+    It is taken apart while the server works on it; what it could be merged with is found out when
+    somebody comes meanwhile, and else never. bench `aggregate` at one at a time pays for it.
 
-    known: None, where it is none of the layer's business; it is then no batch either.
+    parted: None, before that and where it is none of the layer's business; it is then no batch
+    either.
     """
 
-    __slots__ = ("_find", "_lane", "_request", "_settled", "batch", "known")
+    __slots__ = ("_find", "_headers", "_lane", "_looked", "_request", "_take", "batch", "parted")
 
-    def __init__(
-        self, lane: Lane, request: Request, find: Callable[[Request], Known | None], now: float
-    ) -> None:
+    def __init__(self, lane: Lane, request: Request, take: Take, find: Find, now: float) -> None:
         self.batch = Batch(lane.unknown, ())
-        self.known: Known | None = None
+        self.parted: Parted | None = None
+        self._take = take
         self._find = find
         self._lane = lane
         self._request = request
-        self._settled = False
+        self._headers = request.headers.copy()  # layers inside may put others in their place
+        self._looked = False
         lane.lone = self
         lane.plan.began(self.batch, now)
 
-    def settle(self) -> None:
+    def look(self) -> None:
         """Takes it apart, if that was not done."""
-        if self._settled:
+        if self._looked:
             return
-        self._settled = True
+        self._looked = True
         lane, batch = self._lane, self.batch
-        lane.lone = None
-        known: Known | None = None
         try:
-            self.known = known = self._find(self._request)
+            self.parted = self._take(self._request)
         finally:
-            if known is None:
+            if self.parted is None:
+                lane.lone = None
                 lane.over(batch, ok=False)
             else:
-                lane.plan.settle(batch, known.group, len(known.parted.items))
+                lane.plan.resized(batch, len(self.parted.items))
+
+    def settle(self) -> None:
+        """It is one of its group from here on, if it is any."""
+        self.look()
+        lane = self._lane
+        if lane.lone is self and self.parted is not None:
+            lane.lone = None
+            group = self._find(self._request, self._headers, self.parted)
+            lane.plan.settle(self.batch, group)
+
+    def over(self) -> None:
+        """It is under way no more: who comes has nothing to settle."""
+        if self._lane.lone is self:
+            self._lane.lone = None

@@ -217,8 +217,11 @@ class _Bound:
             circuit.pushed_back(call, self.clock(), wish)
             return
         if status >= 500:
-            wish = retry_after(response.header(b"retry-after"), time.time())
-            circuit.failed(call, self.clock(), wish)
+            if request.accuses(status):
+                wish = retry_after(response.header(b"retry-after"), time.time())
+                circuit.failed(call, self.clock(), wish)
+            else:
+                circuit.left(call, self.clock())
             return
         body = response.body
         if isinstance(body, bytes):

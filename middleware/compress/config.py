@@ -13,7 +13,7 @@ from .codings import CODINGS, installed
 
 def _is_there(coding: str) -> str:
     if not installed(coding):
-        raise ValueError(f"{coding} is not installed: pip install 'remora[compress]'")
+        raise ValueError(f"{coding} is not installed: pip install brotli zstandard")
     return coding
 
 

@@ -175,7 +175,7 @@ class ModelServer(Child):
         raise NotImplementedError
 
     async def settled(
-        self, generations: int = 0, *, within: float = 2.0, every: float = 0.005
+        self, generations: int = 0, *, within: float = 10.0, every: float = 0.005
     ) -> float:
         """Wait until exactly `generations` are under way; seconds that took.
 
@@ -185,7 +185,7 @@ class ModelServer(Child):
 
 
 async def settled(
-    read: Callable[[], float], wanted: float, *, within: float = 2.0, every: float = 0.005
+    read: Callable[[], float], wanted: float, *, within: float = 10.0, every: float = 0.005
 ) -> float:
     """Wait until `read()` gives `wanted`; seconds that took. Asks each `every` seconds.
 

@@ -1,4 +1,4 @@
-"""The encoder's routes: TEI's `/embed`, OpenAI's `/v1/embeddings`, one call computed at a time."""
+"""The encoder's routes: TEI's `/embed` and `/`, OpenAI's `/v1/embeddings`. One call at a time."""
 
 from __future__ import annotations
 
@@ -102,6 +102,7 @@ def _routes(desk: Desk) -> list[web.RouteDef]:
         return web.json_response(desk.stats())
 
     return [
+        web.post("/", embed),
         web.post("/embed", embed),
         web.post("/v1/embeddings", embeddings),
         web.get("/health", health),

@@ -90,4 +90,4 @@ async def compare(out: Printer, client: Any) -> None:
         raise DemoFailed(f"{differ} answers with the cache are not those without it")
     out.line("every answer is the one that the model gave without the cache")
     out.line("this workload was made to repeat; of real chat 1 to 5 % of whole prompts come again,")
-    out.line("in one published trace 5.3 %; embeddings, classification and FAQs far more often")
+    out.line("in the Mooncake trace 5.3 %; embeddings, classification and FAQs far more often")

@@ -68,7 +68,7 @@ def main() -> int:
 
 async def _steps(out: Printer) -> None:
     if importlib.util.find_spec("openai") is None:
-        raise DemoFailed("the openai client is not installed: pip install 'remora[demo]'")
+        raise DemoFailed("the openai client is not installed: `make demo` installs it")
     import openai
 
     async with AsyncExitStack() as stack:

@@ -71,7 +71,7 @@ async def compare(
     """
     reason = why_not()
     if reason is not None:
-        out.line(f"left out: {reason} (pip install 'remora[demo]')")
+        out.line(f"left out: {reason}; `make demo` installs it")
         return
     server = await stack.enter_async_context(EncoderServer())
     out.line("an encoder in numpy with the shape of all-MiniLM-L6-v2, random weights, one core:")

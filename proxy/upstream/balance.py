@@ -104,7 +104,8 @@ class Balancer:
         if status in BACK_PRESSURE:
             return response
         if status >= 500:
-            self._fault(member, era)
+            if request.accuses(status):
+                self._fault(member, era)
         elif isinstance(body, bytes):
             ejection.success(era)
         else:

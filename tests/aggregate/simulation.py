@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections.abc import Callable
+from math import inf
 from typing import Any
 
 from middleware.core.batch.plan import Plan
@@ -47,6 +48,7 @@ class Simulation:
         self._events: list[tuple[float, int, Callable[..., None], Any]] = []
         self._number = itertools.count()
         self._asked: dict[Job, float] = {}
+        self._alarm = inf
 
     def at(self, time: float, what: Callable[..., None], *args: Any) -> None:
         heapq.heappush(self._events, (time, next(self._number), what, args))
@@ -75,8 +77,13 @@ class Simulation:
         while (batch := self.plan.next(self.now)) is not None:
             self._send(batch)
         wake = self.plan.wake(self.now)
-        if wake is not None:
-            self.at(max(wake, self.now + 1e-4), self.pump)
+        if wake is not None and (at := max(wake, self.now + 1e-4)) < self._alarm:
+            self._alarm = at
+            self.at(at, self._ring)
+
+    def _ring(self) -> None:
+        self._alarm = inf
+        self.pump()
 
     def run(self, seconds: float) -> None:
         end = self.now + seconds

@@ -49,10 +49,11 @@ def check(world: World) -> None:
     """What holds after every step."""
     plan = world.plan
     assert plan.running == len(world.running) <= world.limit
-    assert plan.queued == sum(len(group.waiting) for group in plan._groups.values())
+    groups = {job.group for job in world.jobs}
+    assert plan.queued == sum(len(group.waiting) for group in groups)
     assert plan.queued <= plan.rules.queue
     free = plan.running < world.limit
-    for group in plan._groups.values():
+    for group in groups:
         assert group.running == sum(one.group is group for one in world.running)
         for entry in group.waiting:
             assert not entry.job.fate  # type: ignore[attr-defined]

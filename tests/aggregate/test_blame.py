@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import pytest
 
+from middleware.core.batch.queue import Group
+from middleware.core.batch.sizes import CEILING_FOR
 from middleware.core.batch.trial import (
-    CEILING_FOR,
     MAX_SUSPECTS,
     SAYS_NOTHING,
     SICK,
     SUSPECT_FOR,
     Suspects,
 )
+from proxy.apis.items import Item
 
 from .world import World, item, keys, rules
 
@@ -166,6 +168,38 @@ def test_an_item_known_to_be_bad_is_sent_alone_from_the_beginning() -> None:
     assert {job.fate for job in cured} == {"own"}
 
 
+def test_what_is_known_to_be_bad_waits_like_anything_else() -> None:
+    """Within `max_queue`, and in its tenant's turn: who asks it a hundred times over keeps nobody
+    waiting for more than one call of it.
+    """
+    world = World(rules(size=8, queue=20), limit=1, bad=[b"bad"])
+    world.ask(*keys("bad"))
+    finish(world)
+    world.ask(item())
+    flood = [world.ask(*keys("bad"), tenant="flood") for _ in range(10)]
+    other = world.ask(item(), tenant="other")
+    flood += [world.ask(*keys("bad"), tenant="flood") for _ in range(90)]
+    assert world.plan.queued == 20
+    assert [job.fate for job in flood].count("refused") == 81
+    for _ in range(3):
+        world.answer(world.running[0])
+    assert (other.fate, other.status) == ("alone", 200)
+    finish(world)
+    assert {(job.fate, job.status) for job in flood[:19]} == {("alone", 422)}
+    assert not world.plan.queued and not world.plan._waiting
+
+
+def test_a_request_with_what_is_known_to_be_bad_is_sent_as_it_came() -> None:
+    """Whole, also where its items would not share a batch."""
+    world = World(rules(waste=0.0), limit=1, bad=[b"bad"])
+    world.ask(*keys("bad"))
+    finish(world)
+    world.ask(item())
+    job = world.ask(*keys("bad"), item(500), *keys("bad"))
+    finish(world)
+    assert (job.fate, job.status) == ("alone", 422) and world.sizes == [1, 1, 3]
+
+
 def test_what_is_drawn_is_known_to_be_bad_by_what_it_asks() -> None:
     """Its key is no other's, not even its own of the last time."""
     world = filled(8)
@@ -184,12 +218,33 @@ def test_what_is_drawn_is_known_to_be_bad_by_what_it_asks() -> None:
 
 def test_suspects_are_few_and_forgotten() -> None:
     """A table that clients fill: bounded in number and time."""
-    suspects = Suspects()
+    suspects, group = Suspects(), Group("g")
+
+    def named(number: int) -> Item:
+        return item(key=b"%d" % number)
+
     for number in range(MAX_SUSPECTS + 10):
-        suspects.add(number, 0.0)
+        suspects.add(group, named(number), 0.0, proven=True)
     assert len(suspects) == MAX_SUSPECTS
-    assert not suspects.has(9, 1.0) and suspects.has(10, 1.0)
-    assert not suspects.has(10, SUSPECT_FOR)
+    assert not suspects.among(group, [named(9)], 1.0)
+    assert suspects.among(group, [named(9), named(10)], 1.0)
+    assert not suspects.among(group, [named(10)], SUSPECT_FOR)
+    assert not suspects.proven(group, named(9)) and suspects.proven(group, named(10))
+
+
+def test_what_is_proven_is_so_for_as_long_as_it_is_remembered() -> None:
+    """Refused again it stays proven; answered well, or refused at another time, it is not."""
+    suspects, group, bad = Suspects(), Group("g"), item()
+    suspects.add(group, bad, 0.0, proven=False)
+    assert not suspects.proven(group, bad)
+    suspects.add(group, bad, 1.0, proven=True)
+    suspects.add(group, bad, SUSPECT_FOR, proven=False)
+    assert suspects.proven(group, bad)
+    suspects.add(group, bad, 2 * SUSPECT_FOR, proven=False)
+    assert not suspects.proven(group, bad)
+    suspects.add(group, bad, 2 * SUSPECT_FOR, proven=True)
+    suspects.clear(group, bad)
+    assert not suspects.proven(group, bad) and not len(suspects)
 
 
 def test_a_server_that_takes_fewer_items_is_found_out() -> None:
@@ -231,7 +286,7 @@ def test_what_one_group_is_taken_in_limits_no_other() -> None:
     assert world.plan.bounds(world.now).size == 8
     world.ask(item(), group="small")
     finish(world)
-    assert not world.plan._groups
+    assert not len(world.plan._groups)
 
 
 def test_a_500_teaches_nothing_of_size() -> None:

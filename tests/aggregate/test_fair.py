@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from middleware.core.batch.fair import MAX_TENANTS, FairOrder
 
-from .world import World, item, rules
+from .world import World, item, keys, rules
 
 
 def test_a_flood_of_one_does_not_delay_another() -> None:
@@ -35,6 +35,38 @@ def test_it_holds_between_groups_too() -> None:
     world.answer(world.running[0])
     world.answer(world.running[0])
     assert one.fate in ("own", "alone")
+
+
+def test_finding_who_is_to_blame_keeps_no_other_tenant_waiting() -> None:
+    """The parts of one tenant's failed batch take turns with what another asks."""
+    world = World(rules(size=32), limit=1, bad=[b"bad %d" % number for number in range(64)])
+    world.ask(item())
+    flood = [world.ask(item(key=b"bad %d" % number), tenant="flood") for number in range(64)]
+    world.answer(world.running[0])
+    for _ in range(20):
+        one = world.ask(item(), tenant="other", group="other")
+        for _ in range(3):  # what is under way, a part, and its own
+            if not one.fate:
+                world.answer(world.running[0])
+        assert one.fate == "alone"
+    while world.running:
+        world.answer(world.running[0])
+    assert {(job.fate, job.status) for job in flood} == {("alone", 422)}
+
+
+def test_those_who_are_found_out_wait_for_one_call_of_another_tenant() -> None:
+    """However much the other asks: the parts of a failed batch go in between."""
+    world = World(rules(size=4), limit=1, bad=[b"bad"])
+    world.ask(item())
+    for name in ("bad", "a", "b", "c"):
+        world.ask(*keys(name), tenant="first", group="first")
+    world.answer(world.running[0])
+    for number in range(20):
+        world.ask(item(), tenant="other", group=f"{number}")
+    for _ in range(9):
+        world.answer(world.running[0])
+    went = ["first" if call.group.key == "first" else "other" for call in world.calls[1:]]
+    assert went[:9] == ["first", "first", *["other", "first"] * 3, "other"]
 
 
 @given(st.lists(st.sampled_from("abc"), min_size=1, max_size=60))
@@ -73,3 +105,14 @@ def test_tenants_are_remembered_no_longer_than_they_matter() -> None:
         assert len(fair) <= MAX_TENANTS + 1
     fair.clear()
     assert len(fair) == 0
+
+
+def test_remembering_many_who_wait_costs_no_look_at_all_of_them_each_time() -> None:
+    """With more tenants waiting than are remembered else, all are looked through now and then."""
+    fair = FairOrder()
+    looks = 0
+    for number in range(3 * MAX_TENANTS):
+        before = fair._last
+        fair.tag(number)
+        looks += fair._last is not before
+    assert looks == 2 and len(fair) == 3 * MAX_TENANTS

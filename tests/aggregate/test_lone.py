@@ -14,7 +14,7 @@ from proxy.exchange import Request, Response
 from tests.contract.road import ModelServer, post
 from tests.road.wire import until
 
-from .rig import JSON, handled, inputs, rig, soon, vector, well
+from .rig import JSON, handled, inputs, refuse, rig, soon, strict, vector, well
 
 
 async def test_whoever_comes_in_the_same_moment_is_merged(model: ModelServer) -> None:
@@ -39,7 +39,10 @@ async def test_its_answer_tells_how_many_items_it_had(model: ModelServer) -> Non
     async with rig(model) as one:
         task = one.ask(["a", "b", "c"])
         asked = await model.asked()
-        assert one.lane.lone is None and one.plan._under_way.items == 3
+        assert one.plan._under_way.items == 3
+        assert not len(one.plan._groups), (
+            "nobody came, so that nobody asks what it fits together with"
+        )
         await well(asked)
         told = await soon(task)
         assert dict(told[1])[b"x-remora-batch"] == b"size=3; wait=0ms"
@@ -71,6 +74,20 @@ async def test_what_layers_inside_make_of_it_changes_nothing(model: ModelServer)
         assert one.plan.running == 1
         await well(blocker)
         await well(await model.asked())
+
+
+async def test_one_that_is_refused_is_known_to_be_bad(model: ModelServer) -> None:
+    """It is sent alone from then on, as one that was found in a batch."""
+    async with rig(model) as one:
+        task = one.ask("bad")
+        await refuse(await model.asked())
+        assert (await soon(task))[0] == 422
+        blocker = await one.blocked()
+        tasks = [await one.held(text) for text in ("bad", "good", "fine")]
+        async with one.answering(strict):
+            await well(blocker)
+            assert [(await soon(task))[0] for task in tasks] == [422, 200, 200]
+        assert one.plan.divided == 0 and model.count == 4
 
 
 async def test_one_that_leaves_at_once(model: ModelServer) -> None:

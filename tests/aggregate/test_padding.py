@@ -101,7 +101,7 @@ def test_nobody_is_passed_over_for_longer_than_the_delay(sizes: list[int], seed:
         for _ in range(chance.randrange(4)):
             if left:
                 world.ask(item(left.pop()))
-        waiting = [entry for group in world.plan._groups.values() for entry in group.waiting]
+        waiting = [entry for group in world.plan._groups for entry in group.waiting]
         late = [one for one in waiting if one.passed is not None and world.now - one.passed >= 0.1]
         if world.running:
             world.answer(world.running[0])
@@ -113,11 +113,13 @@ def test_nobody_is_passed_over_for_longer_than_the_delay(sizes: list[int], seed:
 def test_what_padding_costs_is_counted() -> None:
     """Beside what the same batches had cost in the order of arrival."""
     padding = Padding()
-    for size in (10, 100, 10, 100):
+    for size in (10, 100, 10, 100, 40, 100):
         padding.arrived(size)
     padding.batch([10, 10])
     padding.batch([100, 100])
     assert (padding.tokens, padding.sent, padding.in_order) == (220, 0, 180)
+    padding.batch([40, 100])
+    assert (padding.tokens, padding.sent, padding.in_order) == (360, 60, 240)
 
 
 def test_one_that_left_is_not_counted() -> None:

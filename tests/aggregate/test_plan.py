@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from middleware.core.batch.groups import MAX_GROUPS
 from middleware.core.batch.pace import FIRST_PATIENCE, STUCK
-from middleware.core.batch.plan import MAX_GROUPS
 
 from .world import World, item, keys, rules
 
@@ -315,4 +315,16 @@ def test_groups_that_nobody_asks_of_are_forgotten() -> None:
         world.ask(item(), group=f"{number}")
     while world.running:
         world.answer(world.running[0])
-    assert len([one for one in world.plan._groups.values() if isinstance(one.key, str)]) == 0
+    assert len([one for one in world.plan._groups if isinstance(one.key, str)]) == 0
+
+
+def test_groups_that_are_in_use_cost_no_look_at_all_of_them_each_time() -> None:
+    """Where more are in use than are remembered else, all are looked through now and then."""
+    world = World(rules(queue=9999), limit=1)
+    groups = world.plan._groups
+    looks = 0
+    for number in range(3 * MAX_GROUPS):
+        before = groups._all
+        world.ask(item(), group=f"{number}")
+        looks += groups._all is not before
+    assert looks == 2 and len(groups) == 3 * MAX_GROUPS

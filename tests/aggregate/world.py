@@ -99,14 +99,14 @@ class World:
         if direct is not None:
             direct.fate, direct.status = "alone", status
             if speaks_of_items(status):
-                self.plan.blame(batch.group, items, self.now)
+                self.plan.blame(batch, items, self.now)
             self.end(batch, status == 200)
         elif status == 200:
             for entry in batch.entries:
                 self._answered(batch, entry)
             self.end(batch, True)
         else:
-            if not (speaks_of_items(status) and self.plan.divide(batch, status, self.now)):
+            if not (speaks_of_items(status) and self.plan.divide(batch, status)):
                 for part in [*self.plan.given_up(batch), batch]:
                     for job in list(part.jobs):
                         assert isinstance(job, Asking)

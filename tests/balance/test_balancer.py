@@ -145,6 +145,19 @@ async def test_back_pressure_is_neither(status: int) -> None:
     assert await faults(stage, 1) == stage.names
 
 
+async def test_a_call_on_trial_is_neither() -> None:
+    """That it fails tells of an item: it makes nobody due, and takes back no fault."""
+    stage = Stage(1, eject={"consecutive": 2})
+    stage.pools[0].give = lambda request: Response(500, [], b"")
+    await faults(stage, 1)
+    request = asked()
+    request.on_trial = True
+    for _ in range(3):
+        await stage.balancer.send(request)
+    assert stage.due == []
+    assert await faults(stage, 1) == stage.names
+
+
 @pytest.mark.parametrize("status", [200, 304, 400, 404, 422])
 async def test_answers_that_are_successes(status: int) -> None:
     """The client's own mistakes among them: the row of faults begins anew."""

@@ -8,7 +8,6 @@ import os
 import platform
 import resource
 import shlex
-import signal
 import sys
 import tempfile
 import time
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from . import report
+from .ending import ends_on_sigterm
 from .peers import PEERS, ROOT, CannotStartError, install
 from .scenarios import Bench
 from .suite import SCENARIOS
@@ -101,7 +101,7 @@ def main() -> None:
     if not sys.platform.startswith("linux"):
         sys.exit("the bench reads /proc and pins to cores: it runs on Linux only")
     _allow_files()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that every proxy is stopped
+    ends_on_sigterm()
     began = time.monotonic()
     cores = sorted(os.sched_getaffinity(0))
     with ExitStack() as stack:

@@ -33,6 +33,7 @@ import orjson
 import uvloop
 
 from . import cpu
+from .ending import ends_on_sigterm
 from .peers import ROOT, accepts, free_port
 
 BATCHES = (1, 2, 4, 8, 16, 32)
@@ -381,6 +382,7 @@ def main() -> None:
         port, slow, side_by_side, padded, width = args.serve.split(",")
         uvloop.run(serve(int(port), float(slow), int(side_by_side), padded == "1", int(width)))
         return
+    ends_on_sigterm()
     form = FORMS[args.form]
     keys = json.loads(args.keys)
     print(f"# {args.form}, {args.url or 'scripted server'}, aggregate: {json.dumps(keys)}")

@@ -31,6 +31,7 @@ from tests.real.processes import Server, free_port
 
 from . import cpu
 from .askers import Loop, Seen
+from .ending import ends_on_sigterm
 from .workload import Again, batches, singles
 
 BATCH = 32
@@ -246,6 +247,7 @@ def main() -> None:
     for name in args.servers:
         if name not in MODELS:
             parser.error(f"no server {name!r}; there are {', '.join(MODELS)}")
+    ends_on_sigterm()
     print(f"# aggregate: {args.keys}")
     for name in args.servers or ["numpy"]:
         measure(name, args)

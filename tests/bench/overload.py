@@ -32,6 +32,7 @@ from typing import cast
 import uvloop
 
 from . import cpu
+from .ending import ends_on_sigterm
 from .peers import ROOT, free_port
 
 SLOTS = 8
@@ -303,4 +304,5 @@ async def main(scale: float) -> int:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m tests.bench.overload", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a fifth of the time: does it work")
+    ends_on_sigterm()
     sys.exit(uvloop.run(main(0.2 if parser.parse_args().quick else 1.0)))

@@ -251,11 +251,18 @@ class Running:
         self.pid = self.process.pid
         self.target = f"{port}:{self.pid}:{target}"
         """As the load's command line names it."""
+        try:
+            self._wait(log)
+        except BaseException:  # whoever tells us to end also tells it
+            self.stop()
+            raise
+
+    def _wait(self, log: Path) -> None:
+        """Until it listens. Raises CannotStartError."""
         limit = time.monotonic() + START_LIMIT
-        while not accepts(port):
+        while not accepts(self.port):
             ended = self.process.poll()
             if ended is not None or time.monotonic() > limit:
-                self.stop()
                 what = "does not listen" if ended is None else f"exit status {ended}"
                 told = log.read_text(errors="replace").strip()[-1500:]
                 raise CannotStartError(f"{what}: {told}" if told else what)

@@ -205,6 +205,11 @@ def main() -> None:
     parser.add_argument("--chars", default="1024", help="`chars` of the policy, several to compare")
     parser.add_argument("--load", default="2", help="`load` of the policy, several to compare")
     args = parser.parse_args()
+    if not args.trace.exists():
+        parser.error(
+            f"there is no {args.trace}: name a file; github.com/kvcache-ai/Mooncake has "
+            "FAST25-release/traces/synthetic_trace.jsonl"
+        )
     sizes = [None if size == "off" else int(size) for size in args.blocks.split(",")]
     traces = {args.trace.stem: mooncake(args.trace), "conversations (made)": conversations(4000)}
     print(f"{args.endpoints} endpoints, blocks of {TOKENS} tokens, max/mean over endpoints\n")

@@ -59,7 +59,25 @@ async def test_a_head_or_an_error(
     assert (window.calls, window.failures) == counted
 
 
-@pytest.mark.parametrize("kind", [*range(6)])
+@SCOPES
+@pytest.mark.parametrize(
+    ("status", "counted"),
+    [(200, (1, 0)), (422, (1, 0)), (429, (0, 0)), (500, (0, 0)), (502, (1, 1)), (504, (1, 1))],
+)
+async def test_a_call_on_trial(
+    status: int, counted: tuple[int, int], scope: str, endpoint: str
+) -> None:
+    """That it fails tells of an item, and that the server is not reached tells of the server."""
+    stage = Stage(scope=scope)
+    stage.answers[A] = says(status)
+    request = Request(b"POST", b"/v1/embeddings", [])
+    request.on_trial = True
+    await stage.handler(request.fork())
+    window = stage.circuit(endpoint).window
+    assert (window.calls, window.failures) == counted
+
+
+@pytest.mark.parametrize("kind", [*range(7)])
 async def test_a_probe_always_gives_its_permit_back(kind: int) -> None:
     """Whatever ends it without a verdict: afterwards as many are let through as before."""
     stage = Stage(probes=1, consecutive=1)
@@ -67,9 +85,10 @@ async def test_a_probe_always_gives_its_permit_back(kind: int) -> None:
     stage.now += 5
     stage.answers[A] = [
         raises(ClientGone()), raises(asyncio.CancelledError()), raises(Unavailable("x")),
-        raises(ZeroDivisionError()), says(503), streams(Stream()),
+        raises(ZeroDivisionError()), says(503), streams(Stream()), says(500),
     ][kind]  # fmt: skip
     request = Request(b"POST", b"/", [])
+    request.on_trial = kind == 6
     try:
         await stage.handler(request)
     except BaseException as error:

@@ -203,6 +203,15 @@ def test_every_page_can_be_found() -> None:
     assert {page.resolve() for page in PAGES} <= seen
 
 
+@pytest.mark.parametrize("page", ["README.md", "docs/order.md"])
+def test_layers_are_listed_in_an_order_that_works(page: str) -> None:
+    """Each layer has its row, and a chain of them all in the order of the rows loads."""
+    rows = re.findall(r"^\| \[(\w+)\]\(", (ROOT / page).read_text(), re.MULTILINE)
+    chain = [name for name in rows if name in LAYERS]
+    assert sorted(chain) == LAYERS
+    assert load_text(whole(f"chain: {chain}"), page, {})
+
+
 def test_the_key_of_a_file_is_a_key_of_the_code() -> None:
     """What the README shows of a file is what there is at its top."""
     ((_, text),) = [one.values for one in shown(ROOT / "README.md")]

@@ -232,6 +232,7 @@ def test_every_credential_counts() -> None:
     name = tenants(b"secret")
     a, b = b"T1", b"T2"
     all_names = [
+        name([]),
         name([(b"authorization", a)]),
         name([(b"x-api-key", a)]),
         name([(b"api-key", a)]),

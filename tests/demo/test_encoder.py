@@ -73,13 +73,14 @@ def test_a_text_that_cannot_be_encoded(encoder: Encoder) -> None:
         encoder.read([longest[0] + "fish"])
 
 
-async def test_tei_embed(client: Any, encoder: Encoder) -> None:
-    """/embed takes a text or a list, and answers a list of vectors either way."""
+@pytest.mark.parametrize("path", ["/embed", "/"])
+async def test_tei_embed(client: Any, encoder: Encoder, path: str) -> None:
+    """It takes a text or a list, and answers a list of vectors either way."""
     wanted = encoder.embed(encoder.read(["a shark", "the tide"]))
-    status, vectors = await post(client, "/embed", {"inputs": ["a shark", "the tide"]})
+    status, vectors = await post(client, path, {"inputs": ["a shark", "the tide"]})
     assert status == 200
     assert np.abs(np.array(vectors) - wanted).max() < TOLERANCE
-    status, vectors = await post(client, "/embed", {"inputs": "a shark"})
+    status, vectors = await post(client, path, {"inputs": "a shark"})
     assert status == 200
     assert np.abs(np.array(vectors) - wanted[:1]).max() < TOLERANCE
 

@@ -15,7 +15,8 @@ from typing import Any
 import orjson
 import pytest
 
-from .conftest import ROOT, Install
+from .conftest import ROOT, Client, Install
+from .environments import TRITON
 from .models import MODELS, Model
 from .processes import Server, free_port
 from .test_triton import tensor
@@ -46,12 +47,20 @@ def direct(model: Model, install: Install) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")
-def through(direct: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def admin(direct: Server) -> int:
+    """The port that remora tells its numbers on."""
+    return free_port()
+
+
+@pytest.fixture(scope="module")
+def through(
+    direct: Server, admin: int, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("remora")
     port = free_port()
     file = {
         "listen": f"127.0.0.1:{port}",
-        "admin": "off",
+        "admin": f"127.0.0.1:{admin}",
         "upstreams": {"default": {"endpoints": [direct.url]}},
         "chain": ["aggregate"],
     }
@@ -163,6 +172,32 @@ def test_binary_tensors_are_shared_and_taken_apart(
         rows = [memoryview(one.body)[length:].cast("f") for one in (answer, wanted)]
         assert len(rows[0]) == len(rows[1]) == 384
         assert max(abs(x - y) for x, y in zip(*rows, strict=True)) <= model.tolerance
+
+
+@pytest.mark.parametrize("model", ["triton"], scope="module", indirect=True)
+def test_tritonclients_share_calls_and_do_not_notice(
+    direct: Server, through: Server, admin: int, client: Client
+) -> None:
+    """Several at once, in JSON and in binary, in and out: each has its own id, and the vector that
+    it gets from the server itself.
+    """
+    before = merged(admin)
+    got, wanted = (
+        client(TRITON, "triton_merged_client.py", f"127.0.0.1:{server.port}", "8")
+        for server in (through, direct)
+    )
+    assert merged(admin) > before, "none of their requests shared a call"
+    for one, own in zip(chain(*got), chain(*wanted), strict=True):
+        assert one["id"] == own["id"]
+        pairs = zip(one["vector"][0], own["vector"][0], strict=True)
+        assert max(abs(x - y) for x, y in pairs) <= MODELS["triton"].tolerance
+
+
+def merged(admin: int) -> float:
+    """Requests that shared their call so far."""
+    text = exchange(admin, request("GET", "/metrics")).body.decode()
+    lines = [line for line in text.splitlines() if 'how="merged"' in line]
+    return sum(float(line.rpartition(" ")[2]) for line in lines)
 
 
 @pytest.mark.parametrize("model", ["mlserver"], scope="module", indirect=True)

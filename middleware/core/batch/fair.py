@@ -15,19 +15,22 @@ class FairOrder:
     for more than one of them.
     """
 
-    __slots__ = ("_last", "_now")
+    __slots__ = ("_last", "_now", "_room")
 
     def __init__(self) -> None:
         self._now = 0.0
         self._last: dict[Hashable, float] = {}
+        self._room = MAX_TENANTS
 
     def tag(self, tenant: Hashable) -> float:
         """The place of the tenant's next item: the smaller the sooner."""
         tag = max(self._now, self._last.get(tenant, 0.0))
         self._last[tenant] = tag + 1
-        if len(self._last) > MAX_TENANTS:
+        if len(self._last) > self._room:
             now = self._now
             self._last = {tenant: last for tenant, last in self._last.items() if last > now}
+            # Where so many wait, looking for others at each item would cost as much at each.
+            self._room = max(MAX_TENANTS, 2 * len(self._last))
         return tag
 
     def served(self, tag: float) -> None:

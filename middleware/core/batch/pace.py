@@ -150,7 +150,10 @@ class Pace:
         if not 1 <= level <= MOST_LEVELS or (level == 1 and side_by_side > 1.25):
             return
         # By Little's law what counts is items * side_by_side / seconds; the level is that, rounded.
-        self._fits.setdefault(level, Fit()).add(items, seconds * level / side_by_side)
+        fit = self._fits.get(level)
+        if fit is None:
+            fit = self._fits[level] = Fit()
+        fit.add(items, seconds * level / side_by_side)
         self._demand += 0.1 * (demand - self._demand)
         if self._adaptive:
             self._adapt()

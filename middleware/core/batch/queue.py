@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
+from itertools import count
 from typing import Any, NamedTuple
 
 from proxy.apis.items import Item
@@ -31,20 +32,22 @@ class Bounds(NamedTuple):
 class Job:
     """One client's request: all of its items. whole: it may be sent as it is, in one batch."""
 
-    __slots__ = ("alone", "arrived", "batches", "group", "items", "tenant", "waiting", "whole")
+    __slots__ = ("arrived", "batches", "group", "items", "tenant", "waiting", "whole")
 
     def __init__(self, group: Group, tenant: Hashable, items: Sequence[Item], whole: bool) -> None:
         self.group = group
         self.tenant = tenant
         self.items = items
         self.whole = whole
-        self.alone = False
-        """It is to be sent as it is, with nobody else's items."""
         self.arrived = 0.0
         self.waiting: dict[Entry, None] = {}
         """Its items in the queue."""
         self.batches: dict[Batch, None] = {}
         """Those under way, or about to be, that have items of it."""
+
+    def apart(self) -> None:
+        """It waits as others do, and is then sent as it is, with nobody else's items."""
+        self.group = Group(self.group.key, self.group.told, of_one=True)
 
 
 class Entry:
@@ -63,21 +66,32 @@ class Entry:
         self.passed: float | None = None
 
 
+def by_tag(entry: Entry) -> float:
+    """To sort by: the fair order."""
+    return entry.tag
+
+
+_numbers = count()
+
+
 class Group:
     """Requests that could have sent each other's items. told: whatever the caller wants to know
-    of them. waiting: in the order of their arrival.
+    of them. of_one: of a client that is to be sent alone. number: the later it was made the
+    higher. waiting: in the order of their arrival.
     """
 
     # fmt: off
     __slots__ = (
-        "ceiling", "ceiling_until", "expected", "hold_from", "hold_until", "jobs", "key", "running",
-        "soonest", "told", "waiting",
+        "ceiling", "ceiling_until", "expected", "hold_from", "hold_until", "jobs", "key", "number",
+        "of_one", "running", "soonest", "told", "waiting",
     )
     # fmt: on
 
-    def __init__(self, key: Hashable, told: Any = None) -> None:
+    def __init__(self, key: Hashable, told: Any = None, of_one: bool = False) -> None:
         self.key = key
         self.told = told
+        self.of_one = of_one
+        self.number = next(_numbers)
         self.waiting: dict[Entry, None] = {}
         self.jobs = 0
         """Clients with an item in `waiting`."""

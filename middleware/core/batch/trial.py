@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from itertools import chain
 
-from .queue import Batch, Job
+from proxy.apis.items import Item
+
+from .queue import Batch, Group, Job
 
 SICK = 7
 """Batches of a trial that a server answers with 5xx, and none otherwise, before it is taken for
 ill: the whole, its halves and its quarters.
 """
-CEILING_FOR = 60.0
-"""Seconds for which batches are kept as small as those that a server took after a larger one."""
 MAX_SUSPECTS = 1024
 """Items remembered that made a batch fail."""
 SUSPECT_FOR = 60.0
@@ -64,22 +64,42 @@ class Suspects:
 
     def __init__(self) -> None:
         self._until: dict[Hashable, float] = {}
+        self._proven: set[Hashable] = set()
 
-    def add(self, key: Hashable, now: float) -> None:
-        until = self._until
-        until.pop(key, None)
+    def add(self, group: Group, item: Item, now: float, proven: bool) -> None:
+        """proven: others of its call were answered well, so it was not the server's fault."""
+        until, key = self._until, _name(group, item)
+        last = until.pop(key, 0.0)
         until[key] = now + SUSPECT_FOR
+        if proven:
+            self._proven.add(key)
+        elif last <= now:
+            self._proven.discard(key)  # that was another time
         if len(until) > MAX_SUSPECTS:
-            del until[next(iter(until))]
+            self._drop(next(iter(until)))
 
-    def has(self, key: Hashable, now: float) -> bool:
-        return self._until.get(key, 0.0) > now
+    def among(self, group: Group, items: Iterable[Item], now: float) -> bool:
+        """Whether one of these is."""
+        until = self._until
+        return any(until.get(_name(group, item), 0.0) > now for item in items)
 
-    def clear(self, key: Hashable) -> None:
+    def proven(self, group: Group, item: Item) -> bool:
+        """Whether it made a call fail whose others were answered well."""
+        return _name(group, item) in self._proven
+
+    def clear(self, group: Group, item: Item) -> None:
+        self._drop(_name(group, item))
+
+    def _drop(self, key: Hashable) -> None:
         self._until.pop(key, None)
+        self._proven.discard(key)
 
     def __len__(self) -> int:
         return len(self._until)
+
+
+def _name(group: Group, item: Item) -> Hashable:
+    return hash((group.key, item.data))
 
 
 def halves(batch: Batch) -> tuple[Batch, Batch]:
