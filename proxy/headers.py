@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from collections.abc import Callable, Iterable, Sequence
 from enum import IntEnum
 
@@ -111,17 +112,29 @@ def client_address(peer: str, forwarded_for: Sequence[bytes], trusted: Sequence[
     hops = [hop.strip() for value in forwarded_for for hop in value.split(b",")]
     while hops and _is_trusted(address, trusted):
         try:
-            address = str(ipaddress.ip_address(hops.pop().decode("latin-1").strip("[]")))
+            address = str(_parsed(hops.pop().decode("latin-1")))
         except ValueError:
             break
     return address
+
+
+# Some proxies write the client's port, too: 198.51.100.1:4711, [2001:db8::1]:4711.
+_NODE = re.compile(r"\[(.+)\](?::[0-9]+)?|([0-9.]+):[0-9]+")
+
+
+def _parsed(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """Raises ValueError. An IPv4 address that is written as IPv6 is that of IPv4."""
+    if (node := _NODE.fullmatch(text)) is not None:
+        text = node[1] or node[2]
+    address = ipaddress.ip_address(text)
+    return getattr(address, "ipv4_mapped", None) or address
 
 
 def _is_trusted(address: str, trusted: Sequence[IPNetwork]) -> bool:
     if not address:
         return True
     try:
-        parsed = ipaddress.ip_address(address)
+        parsed = _parsed(address)
     except ValueError:
         return False
     return any(parsed in network for network in trusted)

@@ -19,6 +19,8 @@ _OVERRIDES = (b"x-http-method-override", b"x-method-override", b"x-http-method")
 # Servers resolve these before they look at a path (RFC 3986 section 6.2.2), each in its own way.
 _UNCERTAIN = re.compile(rb"//|/\.{1,2}(?:/|$)|%2[ef]|%5c|\\|%25|;", re.IGNORECASE)
 
+_TWO_WAYS = "the body can be read in two ways; write it plainly"
+
 
 class ModelNotAllowed(ProxyError):
     """The key is not for this model, or the request leaves in doubt which one it asks for."""
@@ -49,7 +51,10 @@ async def may_use(request: Request, holder: Holder, max_body: int) -> None:
         try:
             canonical(request.body)
         except NotCanonical:
-            raise ModelNotAllowed("the body can be read in two ways; write it plainly") from None
+            raise ModelNotAllowed(_TWO_WAYS) from None
+        # To Go's JSON, which is Ollama's, `Model` is the same member, and the last one counts.
+        if sum(name.lower() == "model" for name in request.json()) > 1:
+            raise ModelNotAllowed(_TWO_WAYS)
     if len(model) >= MAX_MODEL or not holder.models.fullmatch(model):
         raise ModelNotAllowed(f"this key is not for the model `{model[:80]}`")
 

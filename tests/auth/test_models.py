@@ -58,6 +58,8 @@ REFUSED: list[tuple[str, str, bytes]] = [
     ("POST", "/v1/completions", b'{"model": "secret", "model": "mini"}'),
     ("POST", "/v1/completions", b'{"model": "mini", "model": "secret"}'),
     ("POST", "/v1/completions", b'{"model": "secret", "mo\\u0064el": "mini"}'),
+    ("POST", "/v1/completions", b'{"model": "mini", "Model": "secret"}'),
+    ("POST", "/v1/completions", b'{"MODEL": "secret", "model": "mini"}'),
     ("POST", "/v1/completions", b'{"model": "mini"'),
     ("POST", "/v1/completions", b'\xef\xbb\xbf{"model": "mini"}'),
     ("POST", "/v1/completions", '{"model": "mini"}'.encode("utf-16")),
