@@ -33,13 +33,6 @@ def wait_for(what: Callable[[], bool], why: str) -> None:
         time.sleep(0.02)
 
 
-def alive(pid: int) -> bool:
-    try:
-        return cpu._stat(pid)[0] != "Z"
-    except OSError:
-        return False
-
-
 @pytest.mark.parametrize("words", BENCHES, ids=lambda words: words.split()[0].split(".")[-1])
 def test_a_sigterm_ends_what_it_started(words: str) -> None:
     """Servers and proxies among them, whatever it was doing."""
@@ -58,7 +51,7 @@ def test_a_sigterm_ends_what_it_started(words: str) -> None:
         wait_for(has_started, "it started nothing")
         bench.terminate()
         assert bench.wait(LIMIT) == 143
-        wait_for(lambda: not any(map(alive, started)), "what it started still runs")
+        wait_for(lambda: not any(map(cpu.alive, started)), "what it started still runs")
     finally:
         bench.kill()
         bench.wait()

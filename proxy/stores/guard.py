@@ -23,8 +23,8 @@ class Guard:
     """Bounds each call, counts how it ended, and keeps calls from a store that fails.
 
     Two breakers: a store that is down is left alone; one that is only full is still read, and not
-    written to. Down is tried again in the background: `trial` must raise where the store is of no
-    use. Full is tried again by a write, whose refusal costs no time.
+    written to. Down is tried again in the background: `renew` connects anew, `trial` must raise
+    where the store is of no use. Full is tried again by a write, whose refusal costs no time.
     """
 
     def __init__(
@@ -34,6 +34,7 @@ class Guard:
         *,
         timeout: float,
         slots: int,
+        renew: Callable[[], Awaitable[None]],
         trial: Callable[[], Awaitable[None]],
         full: Callable[[Exception], bool],
     ) -> None:
@@ -41,6 +42,7 @@ class Guard:
         self._env = env
         self._timeout = timeout
         self._slots = asyncio.Semaphore(slots)
+        self._renew = renew
         self._trial = trial
         self._full = full
         self._reach = Breaker()
@@ -127,6 +129,7 @@ class Guard:
         turn = self._reach.turn
         try:
             async with asyncio.timeout(max(CONNECT, self._timeout)):
+                await self._renew()
                 await self._trial()
             # Connected now: a store that is too slow for its callers is not back.
             async with asyncio.timeout(self._timeout):

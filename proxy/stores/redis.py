@@ -7,9 +7,6 @@ from collections.abc import Callable, Sequence
 from hashlib import sha1
 from typing import Any
 
-from redis.asyncio import Redis, RedisCluster, Sentinel
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import (
     NoScriptError,
     OutOfMemoryError,
@@ -18,10 +15,11 @@ from redis.exceptions import (
     ResponseError,
 )
 
-from ..address import parse_address
 from ..chain import Env
 from ..errors import StoreDown
 from . import settings
+from .cluster import Cluster
+from .direct import Direct
 from .guard import Guard
 
 log = logging.getLogger("remora")
@@ -51,17 +49,17 @@ class RedisStore:
 
     def __init__(self, config: settings.Redis, env: Env) -> None:
         self._prefix = f"{config.prefix}:{LAYOUT}:".encode()
-        self._cluster: RedisCluster | None = None
-        self._sentinel: Sentinel | None = None
-        self._client: Any = self._made(config)
+        self._redis = Cluster(config) if config.cluster else Direct(config)
+        self._follows = config.sentinel is not None
         self._scripts: dict[str, str] = {}  # layers' own, by their text: its digest
         self._guard = Guard(
             self.name,
             env,
             timeout=config.timeout,
             slots=config.max_connections,
+            renew=self._redis.renew,
             trial=self._trial,
-            full=_refuses_writes,
+            full=self._refuses_writes,
         )
         self.compress: Callable[[bytes], bytes] | None = None
         self.decompress: Callable[[bytes, int], bytes] | None = None
@@ -80,7 +78,9 @@ class RedisStore:
     async def get(self, key: bytes) -> bytes | None:
         full = self._prefix + key
         try:
-            value: bytes | None = await self._guard.call("get", lambda: self._client.get(full))
+            value: bytes | None = await self._guard.call(
+                "get", lambda: self._redis.value("GET", full)
+            )
         except StoreDown:
             return None
         self._guard.count("get", "miss" if value is None else "hit")
@@ -90,10 +90,10 @@ class RedisStore:
         if not keys:
             return []
         full = [self._prefix + key for key in keys]
-        # Keys of a Cluster lie on several nodes, which no single MGET reaches.
-        mget = self._client.mget if self._cluster is None else self._cluster.mget_nonatomic
         try:
-            values: list[bytes | None] = await self._guard.call("get_many", lambda: mget(full))
+            values: list[bytes | None] = await self._guard.call(
+                "get_many", lambda: self._redis.values(full)
+            )
         except StoreDown:
             return [None] * len(keys)
         self._guard.count("get_many", "hit" if any(v is not None for v in values) else "miss")
@@ -102,7 +102,7 @@ class RedisStore:
     async def set(self, key: bytes, value: bytes, ttl_s: float) -> None:
         full, ttl = self._prefix + key, _milliseconds(ttl_s)
         try:
-            await self._write("set", lambda: self._client.set(full, value, px=ttl))
+            await self._write("set", lambda: self._redis.value("SET", full, value, "PX", ttl))
         except StoreDown:
             pass
 
@@ -110,7 +110,7 @@ class RedisStore:
         full = self._prefix + key
         try:
             # Allowed to a Redis that is full, so it is no write in the guard's sense.
-            await self._guard.call("delete", lambda: self._client.delete(full))
+            await self._guard.call("delete", lambda: self._redis.ask("DEL", full))
         except StoreDown:
             return
         self._guard.count("delete", "ok")
@@ -118,18 +118,20 @@ class RedisStore:
     async def add(self, key: bytes, value: bytes, ttl_s: float) -> bool:
         full, ttl = self._prefix + key, _milliseconds(ttl_s)
         return bool(
-            await self._write("add", lambda: self._client.set(full, value, px=ttl, nx=True))
+            await self._write("add", lambda: self._redis.ask("SET", full, value, "PX", ttl, "NX"))
         )
 
     async def extend(self, key: bytes, value: bytes, ttl_s: float) -> bool:
         arguments = (self._prefix + key, value, _milliseconds(ttl_s))
-        return bool(await self._write("extend", lambda: self._client.eval(_EXTEND, 1, *arguments)))
+        return bool(
+            await self._write("extend", lambda: self._redis.ask("EVAL", _EXTEND, 1, *arguments))
+        )
 
     async def compare_delete(self, key: bytes, value: bytes) -> bool:
         arguments = (self._prefix + key, value)
         try:
             deleted = await self._guard.call(
-                "compare_delete", lambda: self._client.eval(_COMPARE_DELETE, 1, *arguments)
+                "compare_delete", lambda: self._redis.ask("EVAL", _COMPARE_DELETE, 1, *arguments)
             )
         except StoreDown:
             return False
@@ -138,7 +140,9 @@ class RedisStore:
 
     async def increment(self, key: bytes) -> int:
         full = self._prefix + key
-        return int(await self._write("increment", lambda: self._client.eval(_INCREMENT, 1, full)))
+        return int(
+            await self._write("increment", lambda: self._redis.ask("EVAL", _INCREMENT, 1, full))
+        )
 
     async def run(self, script: str, keys: Sequence[bytes], args: Sequence[bytes | int]) -> Any:
         digest = self._scripts.get(script)
@@ -149,9 +153,9 @@ class RedisStore:
 
         async def work() -> Any:
             try:
-                return await self._client.evalsha(digest, *words)
+                return await self._redis.ask("EVALSHA", digest, *words)
             except NoScriptError:  # of a Redis that was restarted, or another node
-                return await self._client.eval(script, *words)
+                return await self._redis.ask("EVAL", script, *words)
 
         return await self._write("run", work)
 
@@ -159,9 +163,7 @@ class RedisStore:
         """Ends what is under way; no call passes any more. Never raises."""
         await self._guard.close()
         try:
-            await self._client.aclose()
-            for sentinel in self._sentinel.sentinels if self._sentinel is not None else ():
-                await sentinel.aclose()
+            await self._redis.close()
         except (RedisError, OSError):
             log.exception("store %s could not be closed", self.name)
 
@@ -171,101 +173,27 @@ class RedisStore:
         return value
 
     async def _trial(self) -> None:
-        """Raises where Redis does not answer; one that only refuses writes does.
-
-        Idle connections are given up first: they may lead to a server that has been replaced.
-        """
-        if self._cluster is None:
-            await self._client.connection_pool.disconnect(inuse_connections=False)
-        else:
-            await self._cluster.aclose()
-            await self._cluster.initialize()
+        """Raises where Redis does not answer; one that only refuses writes does."""
         try:
-            await self._client.set(self._prefix + b"trial", b"", px=1000)
+            await self._redis.ask("SET", self._prefix + b"trial", b"", "PX", 1000)
         except Exception as error:
-            if not _refuses_writes(error):
+            if not self._refuses_writes(error):
                 raise
 
-    def _made(self, config: settings.Redis) -> Any:
-        place = settings.parse_redis_url(config.url)
-        secret = config.password
-        options: dict[str, Any] = {
-            "username": config.username or place.username,
-            "password": place.password if secret is None else secret.get_secret_value(),
-            # The guard bounds a whole call; the client's own bounds would cost a timer each.
-            "socket_timeout": None,
-            "socket_connect_timeout": None,
-            "protocol": 2,
-        }
-        retry: dict[str, Any] = {"retry": Retry(NoBackoff(), 0)}
-        tls: dict[str, Any] = {}
-        if place.tls:
-            tls = {"ssl": True, "ssl_ca_certs": str(config.ca) if config.ca else None}
-        if config.cluster:
-            # Its retries are how it follows a slot to another node; the guard bounds them, too.
-            # A node that hangs must not use up the time of a trial, which asks several.
-            retry = {"retry": Retry(NoBackoff(), 3)}
-            options |= {
-                "socket_timeout": config.timeout,
-                "socket_connect_timeout": config.timeout,
-            }
-            self._cluster = RedisCluster(
-                place.host,
-                place.port,
-                max_connections=config.max_connections,
-                **options,
-                **retry,
-                **tls,
-            )
-            return self._cluster
-        # One more than there are slots, for the trial.
-        options |= {"max_connections": config.max_connections + 1, "db": place.db}
-        if config.sentinel is not None:
-            return self._watched(config, config.sentinel, {**options, **tls}, tls)
-        return Redis(
-            host=place.host,
-            port=place.port,
-            unix_socket_path=place.path,
-            **options,
-            **retry,
-            **tls,
+    def _refuses_writes(self, error: Exception) -> bool:
+        """Memory or disk is full, replicas are missing, or this is a replica: with sentinels one
+        that is the master no more, so they are to be asked again.
+        """
+        if isinstance(error, OutOfMemoryError):
+            return True
+        if isinstance(error, ReadOnlyError):
+            return not self._follows
+        told = str(error)
+        # Redis 6 wraps what a script met into a text of its own.
+        return isinstance(error, ResponseError) and (
+            told.startswith(("MISCONF ", "NOREPLICAS ")) or "-OOM command not allowed" in told
         )
-
-    def _watched(
-        self,
-        config: settings.Redis,
-        sentinel: settings.Sentinel,
-        options: dict[str, Any],
-        tls: dict[str, Any],
-    ) -> Any:
-        nodes = [parse_address(node) for node in sentinel.nodes]
-        secret = sentinel.password
-        self._sentinel = Sentinel(  # type: ignore[no-untyped-call]
-            [(node.host, node.port) for node in nodes],
-            sentinel_kwargs={
-                "password": None if secret is None else secret.get_secret_value(),
-                # So that one that is away does not use up the trial's time.
-                "socket_timeout": config.timeout,
-                "socket_connect_timeout": config.timeout,
-                "protocol": 2,
-                "retry": Retry(NoBackoff(), 0),
-                **tls,
-            },
-        )
-        return self._sentinel.master_for(sentinel.service, retry=Retry(NoBackoff(), 0), **options)
 
 
 def _milliseconds(seconds: float) -> int:
     return max(1, int(seconds * 1000))
-
-
-def _refuses_writes(error: Exception) -> bool:
-    """Memory or disk is full, replicas are missing, or this is a replica."""
-    if isinstance(error, OutOfMemoryError | ReadOnlyError):
-        return True
-    told = str(error)
-    # Redis 6 wraps what a script met into a text of its own.
-    return isinstance(error, ResponseError) and (
-        told.startswith(("OOM ", "READONLY ", "MISCONF ", "NOREPLICAS "))
-        or "-OOM command not allowed" in told
-    )

@@ -78,7 +78,7 @@ def has_zstd() -> bool:
 
 def _compressor_is_there(size: int | None) -> int | None:
     if size is not None and not has_zstd():
-        raise ValueError("zstd is not installed: pip install 'remora[zstd]', or write off")
+        raise ValueError("zstd is not installed: pip install zstandard, or write off")
     return size
 
 

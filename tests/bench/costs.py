@@ -31,6 +31,7 @@ from proxy.telemetry import Telemetry
 from tests.stores.server import RedisServer
 
 from . import cpu
+from .ending import ends_on_sigterm
 from .layers import Noop
 from .scenarios import Bench, Column, Row, Table
 
@@ -189,6 +190,7 @@ class Costs:
 
 
 def main(words: Sequence[str]) -> None:
+    ends_on_sigterm()
     chosen: dict[str, Any] = {word: LAYERS.get(word, word) for word in words} or LAYERS
     uvloop.run(run(chosen))
 

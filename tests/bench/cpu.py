@@ -30,6 +30,14 @@ def tree(pid: int) -> list[int]:
     return found
 
 
+def alive(pid: int) -> bool:
+    """Whether it runs; one that ended and that nobody has reaped does not."""
+    try:
+        return _stat(pid)[0] != "Z"
+    except OSError:
+        return False
+
+
 def used(pid: int) -> float:
     """CPU microseconds, user and system, of the tree, children that have ended included."""
     total = 0

@@ -10,10 +10,15 @@ from .server import RedisServer
 
 
 class Relay:
-    """Each connection goes to what `target` is when it comes."""
+    """Each connection goes to what `target` is when it comes. delay: seconds of a connection's
+    first bytes on their way there.
+    """
 
-    def __init__(self, target: RedisServer, context: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, target: RedisServer, context: ssl.SSLContext | None = None, delay: float = 0.0
+    ) -> None:
         self.target = target
+        self._delay = delay
         self.port = 0
         self._context = context
         self._server: asyncio.Server | None = None
@@ -35,6 +40,7 @@ class Relay:
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         back, forth = await asyncio.open_connection("127.0.0.1", self.target.port)
         self._writers += writer, forth
+        await asyncio.sleep(self._delay)
         await asyncio.gather(self._copy(reader, forth), self._copy(back, writer))
 
     @staticmethod

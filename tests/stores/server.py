@@ -181,6 +181,11 @@ async def cluster(folder: Path) -> AsyncIterator[list[RedisServer]]:
         yield nodes
 
 
+async def connections(server: RedisServer) -> int:
+    """Of others than whoever asks for the number."""
+    return int((await server.command("INFO", "clients"))["connected_clients"]) - 1
+
+
 async def eventually(condition: Any, within: float = 20.0) -> None:
     """Asks again until an async condition holds: these servers tell of no change themselves."""
     async with asyncio.timeout(within):

@@ -17,7 +17,7 @@ from proxy.stores.redis import RedisStore
 
 from .conftest import TIMEOUT, Calls, Store
 from .relay import Relay
-from .server import RedisServer, eventually
+from .server import RedisServer, connections, eventually
 
 SLACK = 5.0
 """Seconds. What it must tell apart is hundreds of timeouts."""
@@ -132,6 +132,7 @@ async def test_paused(
     values = await asyncio.gather(*(redis.get(b"%d" % n) for n in range(100)))
     assert values == [b"%d" % n for n in range(100)], "a reply went to another's call"
     assert told(caplog) == ["down", "back"]
+    assert await connections(server) <= 2, "the connections that hung were not given up"
 
 
 async def test_paused_for_long(
@@ -246,6 +247,7 @@ async def test_wrong_password(
         assert await costs(redis) < SLACK
         await down_answers(redis)
         assert "password" in caplog.text and "hunter2" not in caplog.text
+        assert await connections(locked) <= 1, "a connection of no use was kept"
         await locked.command("CONFIG", "SET", "requirepass", "hunter2")
         assert await heals(redis) < 5 + SLACK
         assert told(caplog) == ["down", "back"]
@@ -307,3 +309,58 @@ async def test_closed_in_the_middle(
     assert not any("trial" in task.get_name() for task in asyncio.all_tasks())
     await down_answers(redis)
     server.resume()
+
+
+async def test_closed_while_it_connects(store: Store) -> None:
+    """The connection that comes after the close is closed as well, and its call ends."""
+    asked, go, heard = asyncio.Event(), asyncio.Event(), asyncio.Queue[bytes]()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(100)
+        asked.set()
+        await go.wait()
+        writer.write(b"+OK\r\n")
+        heard.put_nowait(await reader.read(100))
+        writer.close()
+
+    slow = await asyncio.start_server(answer, "127.0.0.1", 0)
+    redis = store(url=f"redis://127.0.0.1:{slow.sockets[0].getsockname()[1]}/1")
+    call = asyncio.ensure_future(redis.get(b"k"))
+    await asked.wait()
+    await redis.close()
+    go.set()
+    assert await call is None
+    assert await heard.get() == b"", "it was used"
+    slow.close()
+
+
+async def test_whoever_connects_leaves(store: Store) -> None:
+    """The connection that was half made is closed, and the next caller makes another."""
+    asked, ended = asyncio.Queue[bytes](), asyncio.Event()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.put_nowait(await reader.read(100))
+        await reader.read()
+        writer.close()
+        ended.set()
+
+    mute = await asyncio.start_server(answer, "127.0.0.1", 0)
+    redis = store(url=f"redis://127.0.0.1:{mute.sockets[0].getsockname()[1]}/1")
+    for _ in range(2):
+        ended.clear()
+        call = asyncio.ensure_future(redis.get(b"k"))
+        assert b"SELECT" in await asked.get()
+        call.cancel()
+        await ended.wait()
+    mute.close()
+
+
+async def test_connecting_takes_longer_than_a_call_may(
+    store: Store, server: RedisServer, calls: Calls
+) -> None:
+    """A Redis far away, behind TLS: it is connected to in the background, and then used."""
+    async with Relay(server, delay=0.4) as front:
+        redis = store(url=f"redis://localhost:{front.port}/1", timeout=0.3)
+        assert await redis.get(b"k") is None and not redis.up
+        await heals(redis)
+        await redis.close()

@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pytest
 import trustme
+from redis.exceptions import ConnectionError
 
+from proxy.stores.direct import Direct
 from proxy.stores.settings import Redis
 
 from .conftest import Store
 from .relay import Relay
-from .server import RedisServer, eventually
+from .server import RedisServer, connections, eventually
 
 Calls = Callable[[str, str], float]
 
@@ -115,13 +117,34 @@ async def test_a_script(store: Store, server: RedisServer, calls: Calls) -> None
     assert calls("run", "ok") == 2
 
 
-async def test_more_calls_than_connections(store: Store, server: RedisServer) -> None:
-    """The others wait; none fails, none gets another's answer, no more connections are made."""
+async def test_more_calls_than_may_be_under_way(store: Store, server: RedisServer) -> None:
+    """The others wait; none fails, none gets another's answer, and all share two connections."""
     redis = store(max_connections=4, timeout=10)
     await asyncio.gather(*(redis.set(b"%d" % n, b"%d" % n, 60) for n in range(300)))
     values = await asyncio.gather(*(redis.get(b"%d" % n) for n in range(300)))
     assert values == [b"%d" % n for n in range(300)]
-    assert int((await server.command("INFO", "clients"))["connected_clients"]) <= 4 + 1
+    assert await connections(server) <= 2
+
+
+async def test_what_may_be_large_has_a_connection_of_its_own(server: RedisServer) -> None:
+    """Whoever waits for a decision waits behind no value."""
+    redis = Direct(Redis(url=server.url))
+    value = asyncio.ensure_future(redis.value("BLPOP", b"never", 0))
+
+    async def on_its_way() -> bool:
+        return bool((await server.command("INFO", "clients"))["blocked_clients"])
+
+    await eventually(on_its_way)
+    async with asyncio.timeout(20):
+        assert await redis.ask("PING") == b"PONG"
+    await redis.close()
+    with pytest.raises(ConnectionError):
+        await value
+
+    async def all_closed() -> bool:
+        return await connections(server) == 0
+
+    await eventually(all_closed)
 
 
 async def test_a_caller_who_leaves_does_no_harm(store: Store, server: RedisServer) -> None:
@@ -183,6 +206,14 @@ async def test_tls(store: Store, server: RedisServer, tmp_path: Path) -> None:
         stranger = store(url=url, ca=tmp_path / "other.pem", timeout=5)
         assert await stranger.get(b"k") is None
         await redis.close()
+
+
+@pytest.mark.parametrize("cluster", [False, True])
+async def test_authorities_that_cannot_be_used(store: Store, tmp_path: Path, cluster: bool) -> None:
+    """A file that holds none stops the start, and the message names it."""
+    (tmp_path / "ca.pem").write_text("none")
+    with pytest.raises(OSError, match=r"stores\.redis\.ca.*ca\.pem"):
+        store(url="rediss://localhost", ca=tmp_path / "ca.pem", cluster=cluster)
 
 
 async def test_zstd_where_the_file_wants_it(store: Store) -> None:

@@ -71,6 +71,21 @@ async def test_sentinel_failover(
         assert "down" in lines[0] and "back" in lines[-1] and len(lines) <= 6
 
 
+async def test_a_master_that_became_a_replica(
+    made: Maker, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its refusal to write is no full store: the sentinels are to be asked for the master anew."""
+    async with watched(tmp_path) as (master, _, sentinel):
+        service = Sentinel(service="mymaster", nodes=[sentinel.node])
+        store = made(Redis(sentinel=service, timeout=TIMEOUT))
+        await store.set(b"k", b"v", 600)
+        await master.command("REPLICAOF", "127.0.0.1", "1")
+        for _ in range(3):
+            await store.set(b"k", b"w", 600)
+        assert not store.up
+        assert "down" in caplog.messages[0] and "read only replica" in caplog.messages[0]
+
+
 async def test_cluster(made: Maker, nodes: list[RedisServer]) -> None:
     """Keys of every node, several of them in one call, leases and numbers."""
     store = made(Redis(url=nodes[0].url, cluster=True, timeout=TIMEOUT))
