@@ -7,10 +7,10 @@ from proxy.exchange import Headers, Request, Response
 from ..core.http.converted import weak, weakened
 from ..core.http.fields import members
 
-_TYPES = frozenset(
-    {b"application/json", b"application/x-ndjson", b"application/jsonl", b"application/xml"}
-    | {b"application/javascript", b"image/svg+xml"}
-)
+_TYPES = frozenset((
+    b"application/json", b"application/x-ndjson", b"application/jsonl", b"application/xml",
+    b"application/javascript",
+))  # fmt: skip
 _SUFFIXES = (b"+json", b"+xml")
 
 # They tell of the bytes as they are sent (RFC 9530), or of a part of them (RFC 9110 section 14.4).

@@ -16,6 +16,7 @@ from proxy.env import Env
 from proxy.errors import ProxyError, Unavailable
 from proxy.exchange import Outcome, Request, Response, Stream
 from proxy.telemetry import Telemetry
+from tests.retry.stage import Source
 
 A, B, BACKUP = "http://a", "http://b", "http://backup"
 ATTEMPTS = 3
@@ -55,22 +56,6 @@ class Turned(asyncio.SelectorEventLoop):
         self.turn(1)
         while self._ready:  # type: ignore[attr-defined]
             self.turn(1)
-
-
-class Source:
-    """Where a call's body comes from."""
-
-    def __init__(self) -> None:
-        self.aborted = False
-
-    def pause(self) -> None:
-        pass
-
-    def resume(self) -> None:
-        pass
-
-    def abort(self) -> None:
-        self.aborted = True
 
 
 class Call:
